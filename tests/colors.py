@@ -47,15 +47,29 @@ def contrast(color: str, other: str) -> float:
     return float((high + 0.05) / (low + 0.05))
 
 
-def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return linear RGB in CIELAB, (N, 3)."""
-    t = np.clip(rgb, 0, 1) @ XYZ.T / XYZ.sum(axis=1)
-    f = np.where(t > (6 / 29) ** 3, np.cbrt(t), t / (3 * (6 / 29) ** 2) + 4 / 29)
-    x, y, z = f.T
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
+#: From linear sRGB to the responses of cones, and from their cube roots to Oklab. From Ottosson, "A
+#: perceptual color space for image processing", 2020.
+CONES = np.array([
+    [0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
+    [0.0883024619, 0.2817188376, 0.6299787005],
+])  # fmt: skip
+OKLAB = np.array([
+    [0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099],
+    [0.0259040371, 0.7827717662, -0.8086757660],
+])  # fmt: skip
+
+
+def oklab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return linear RGB in Oklab, (N, 3)."""
+    lab: NDArray[np.float64] = np.cbrt(np.clip(rgb, 0, 1) @ CONES.T) @ OKLAB.T
+    return lab
 
 
 def closest(colors: Sequence[str], vision: str) -> float:
-    """Return the smallest CIELAB distance of two colours; 2.3 is just visible."""
-    coordinates = lab(linear(colors) @ VISION[vision].T)
+    """Return the smallest Oklab distance of two colours; 0.02 is just visible."""
+    coordinates = oklab(linear(colors) @ VISION[vision].T)
     return min(float(np.linalg.norm(a - b)) for a, b in itertools.combinations(coordinates, 2))
+
+
+#: What `closest` is at least, for the colours of points.
+LEAST = {"normal": 0.16, "protanopia": 0.085, "deuteranopia": 0.085, "tritanopia": 0.07}

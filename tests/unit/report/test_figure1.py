@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from colors import VISION, closest, contrast, lab, linear
+from colors import VISION, closest, contrast, linear, oklab
 from drawn import assert_nothing_cut_off, legend, named_ends, ticks, title
 from planted import with_band
 from tasklens.core.errors import InputError
@@ -146,9 +146,9 @@ def test_blocks_go_from_light_to_dark_and_others_differ_without_colour(vision: s
     lines = {str(line.get_label()): line for line in figure1(table(blocks=6)).axes[0].lines}
     names = [f"block{i}" for i in range(1, 7)]
     colors = [to_hex(lines[name].get_color()) for name in names]
-    lightness = lab(linear(colors) @ VISION[vision].T)[:, 0]
-    assert (np.diff(lightness) < -5).all(), "grey in print; 2.3 is just visible"
-    assert closest(colors, vision) > 10
+    lightness = oklab(linear(colors) @ VISION[vision].T)[:, 0]
+    assert (np.diff(lightness) < -0.04).all(), "grey in print; 0.02 is just visible"
+    assert closest(colors, vision) > 0.045
     for line in lines.values():
         assert contrast(to_hex(line.get_color()), "#ffffff") > 3, "WCAG 2.2, 1.4.11"
     shapes = ("wte", "embed", "ln_f", "block1", "accuracy")

@@ -1,6 +1,9 @@
 """The style of all figures: distinct colours, the axis of steps, files."""
 
 import io
+import re
+from collections.abc import Iterator
+from importlib import resources
 from typing import Any
 
 import matplotlib as mpl
@@ -9,37 +12,75 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from colors import VISION, closest, contrast, lab, linear
+from colors import LEAST, VISION, closest, contrast, linear, oklab
 from tasklens.report.style import (
+    MARKERS,
     NAMED_STATES,
     PALETTE,
     STYLE,
+    SYMBOLS,
     in_style,
     named_states,
     new_figure,
     render,
+    symbol,
 )
 
-
-@pytest.mark.parametrize("vision", VISION)
-def test_colours_are_distinct_without_one_kind_of_cones(vision: str) -> None:
-    assert len(set(PALETTE)) == 8
-    assert closest(PALETTE, vision) > 21
+ASSETS = resources.files("tasklens.report").joinpath("page_assets")
 
 
-def test_colours_stand_out_from_white() -> None:
-    assert min(contrast(color, "#ffffff") for color in PALETTE) > 3, "WCAG 2.2, 1.4.11"
+def themes() -> tuple[list[str], list[str]]:
+    """Return the colours of points of the page, on paper and on a dark ground, with the ground."""
+    css = ASSETS.joinpath("page.css").read_text("utf-8")
+    rules = [rule for rule in re.findall("{([^{}]*)}", css) if "--c0:" in rule]
+    light, dark, chosen = ([*variables(rule)] for rule in rules)
+    assert dark == chosen, "the colours of the system's choice and of the reader's are the same"
+    return light, dark
+
+
+def variables(rule: str) -> Iterator[str]:
+    """Yield the values of --raised and of --c0, --c1 and so on."""
+    values = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", rule))
+    yield values["raised"]
+    for i in range(sum(re.fullmatch(r"c\d+", name) is not None for name in values)):
+        yield values[f"c{i}"]
+
+
+def test_figures_and_the_page_have_the_same_symbols() -> None:
+    light, dark = themes()
+    assert tuple(light[1:]) == PALETTE
+    script = ASSETS.joinpath("symbols.js").read_text("utf-8")
+    assert f"const COLORS = {len(PALETTE)};" in script
+    shapes = script.split("const SHAPES = [")[1].split("];")[0]
+    assert shapes.count("//") == len(MARKERS)
+    assert len(dark) == len(light) == 11
+    symbols = [symbol(i)[:2] for i in range(SYMBOLS + 1)]
+    assert len(set(symbols)) == SYMBOLS == 70
+    assert symbols[-1] == symbols[0]
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_ten_colours_are_distinct_also_without_one_kind_of_cones(theme: int) -> None:
+    ground, *colors = themes()[theme]
+    assert len(set(colors)) == 10
+    for vision, least in LEAST.items():
+        assert closest(colors, vision) > least, vision
+        for a, b in zip(colors, colors[len(MARKERS) :], strict=False):
+            assert closest([a, b], vision) > 0.1, "of one shape"
+    assert min(contrast(color, ground) for color in colors) > 3, "WCAG 2.2, 1.4.11"
+    assert theme or min(contrast(color, "#ffffff") for color in colors) > 3
 
 
 def test_the_measures_of_colours_are_right() -> None:
     assert contrast("#ffffff", "#000000") == pytest.approx(21)
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)
-    expected = np.array([[100, 0, 0], [53.24, 80.09, 67.20]])
-    assert lab(linear(["#ffffff", "#ff0000"])) == pytest.approx(expected, abs=0.02)
+    expected = np.array([[1, 0, 0], [0.628, 0.2249, 0.1258]])
+    assert oklab(linear(["#ffffff", "#ff0000"])) == pytest.approx(expected, abs=2e-4)
     for matrix in VISION.values():
         assert matrix.sum(axis=1) == pytest.approx(1, abs=2e-6), "grey stays grey"
     vermilion_and_brown = ("#d55e00", "#8c6d00")
-    assert closest(vermilion_and_brown, "protanopia") < 3 < closest(vermilion_and_brown, "normal")
+    assert closest(vermilion_and_brown, "protanopia") < 0.03
+    assert closest(vermilion_and_brown, "normal") > 0.1
 
 
 def test_fonts_and_lines_that_a_user_set_count_and_the_figure_grows_with_them() -> None:

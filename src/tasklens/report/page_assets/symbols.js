@@ -1,8 +1,8 @@
-// Colours and shapes. Eight colours and seven shapes make 56 symbols before the first repeats. The first
-// seven symbols differ in colour and in shape.
+// Colours and shapes. Ten colours and seven shapes make 70 symbols before the first repeats. The first
+// seven symbols differ in colour and in shape. The colours of paper are those of `style.PALETTE`.
 "use strict";
 
-const COLORS = 8;
+const COLORS = 10;
 // Paths in a box from -1 to 1, of about equal area.
 const SHAPES = [
   "M.85 0A.85 .85 0 1 1 -.85 0A.85 .85 0 1 1 .85 0Z", // circle
@@ -61,6 +61,7 @@ function sprite(value, radius) {
     if (value !== null) pen.stroke(shape);
     pen.fillStyle = value === null ? colors().dim : colors().each[value % COLORS];
     pen.fill(shape);
+    canvas.symbol = { path: SHAPES[value === null ? 0 : value % SHAPES.length], radius, fill: pen.fillStyle, outline: value === null ? null : pen.strokeStyle };
     sprites.set(key, canvas);
   }
   return sprites.get(key);
