@@ -50,7 +50,7 @@ test: check
 test-long: install
 	TASKLENS_FUZZ=20 $(BIN)/pytest -n 2 --dist loadfile -m "long or fuzz"
 
-# Attacks, counted by what came of them: the table of docs/reliability.md. See tests/campaign.
+# Attacks, counted by what came of them: the table of docs/results/reliability.md. See tests/campaign.
 MINUTES ?= 15
 FUZZ_OPTIONS ?=
 fuzz: install

@@ -12,10 +12,11 @@ from rates import synthetic_runs, tables
 from rates.nulls import NULLS, Null, untrained
 
 from tasklens.core.seeds import stream
+from tasklens.findings.check import check_of
 from tasklens.findings.curves import Curves
 from tasklens.findings.one_model import MODEL_FINDINGS
 from tasklens.findings.rules import FINDINGS
-from tasklens.findings.verdict import check_of, judge
+from tasklens.findings.verdict import judge
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
 
 ROWS = tables.read_rows()
@@ -97,7 +98,7 @@ def test_every_finding_has_a_null_and_what_was_measured_has_enough_tables() -> N
     assert len(measured) == len(ROWS)
     wanted = {scenario.key: scenario.tables for scenario in error_rates.scenarios(500)}
     for row in ROWS:
-        assert row.tables >= wanted.get(row.key, 500), "run: python docs/error_rates.py"
+        assert row.tables >= wanted.get(row.key, 500), "run: python docs/scripts/error_rates.py"
     edges = {row.finding for row in ROWS if row.kind == "edge"}
     assert edges >= set(FINDINGS), "the page names all others that are not measured"
     for row in ROWS:

@@ -43,7 +43,7 @@ function chosenMoves(arrays) {
 /** Return by how many pixels of the canvas the chosen move takes a point of a task, [x, y]; null if no arrow is drawn. */
 function moveBy(arrays, task) {
   const centroids = arrays[`move/${look.map}/${look.state}`], e = editedAt(), map = arrays[`${look.map}/${look.state}`];
-  if (look.target === null || !centroids || !Number.isInteger(look.at) || e < 0) return null;
+  if (look.target === null || !centroids || !Number.isInteger(look.at) || look.depth !== null || e < 0) return null;
   const { tasks } = theMoves();
   if (!tasks.includes(task)) return null;
   const [from, to] = [task, look.target].map((each) => 2 * (e * tasks.length + tasks.indexOf(each)));

@@ -4,10 +4,12 @@
 function drawCloudTitle() {
   const run = theRun(), split = theSplit();
   const score = (metric, line = look.state) => fixed(theScores()[line]?.[metric]?.[look.step]?.[0]);
-  fill("cloud-title", make("b", {}, `${look.state}, ${stepName(look.step)}`), ` · ${splitTitle(split)}, ${number(split.n)} points`, distinct(run, "position").length > 1 ? `, at ${run.position}` : null, make("br"),
-    `ARI: ${score("ari")} against the task, ${score("ari_input")} against the input, ${score("ari_output")} against the output. Accuracy: ${score("accuracy", "model")}.`,
-    symbolsNote() && ` ${symbolsNote()}`,
-    look.map === "tsne" ? null : make("span", {}, make("br"), sharesShown()));
+  const against = [["ari_input", "input"], ["ari_output", "output"]].map(([metric, part]) => [score(metric), part]).filter(([value]) => value !== "–");
+  const accuracy = score("accuracy", "model");
+  fill("cloud-title", make("b", {}, `${look.state}, ${stepName(look.step)}`), ` · ${splitTitle(split)}, ${number(split.n)} points`, distinct(run, "position").length > 1 ? `, at ${run.position}` : null,
+    accuracy === "–" ? null : `. The model answers ${Math.round(100 * accuracy)} % right.`);
+  fill("cloud-scores", against.length ? `ARI ${against.map(([value, part]) => `${value} against the ${part}`).join(", ")}. ` : null, symbolsNote() && `${symbolsNote()} `,
+    look.map === "tsne" ? null : sharesShown());
   byId("cloud").setAttribute("aria-label", `Map (${mapName()}) of ${look.state} ${atStep(look.step)}, ` +
     `${splitTitle(split)}: ${split.n} points, coloured by the ${look.color}; ARI against the task ${score("ari")}`);
   fill("map-note", mapNote());
