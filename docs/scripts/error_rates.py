@@ -22,10 +22,11 @@ from rates.tables import ANY, GLOBAL, PATH, Row, key_of, read_rows, write_rows
 from scipy.special import ndtri
 
 from tasklens.core.seeds import stream
+from tasklens.findings.check import check_of
 from tasklens.findings.curves import Curves
 from tasklens.findings.one_model import MODEL_FINDINGS
 from tasklens.findings.rules import FINDINGS, RULES, Rule
-from tasklens.findings.verdict import Verdict, check_of
+from tasklens.findings.verdict import Verdict
 
 #: Resampled copies of a run. With more, up to the 400 of `verify`, about as many tables hold.
 COPIES = 20

@@ -147,13 +147,13 @@ def changed_run(path: Path, change: list[str] | None = None, *changing: str) -> 
 
 
 def emit_results(run: "Run", verdict: "Verdict | None", page: Path, *, as_json: bool) -> None:
-    """Print the final table, a line for each finding, and the paths of the page and the figure.
+    """Print the final table, a line for each finding, the result, and the paths of page and figure.
 
     The seconds of the stages go to standard error.
     """
     from tasklens.core.progress import inform
     from tasklens.findings.compare_text import steps_data, steps_summary
-    from tasklens.findings.verdict_text import summary_text, verdict_document
+    from tasklens.findings.verdict_text import headline_text, summary_text, verdict_document
     from tasklens.runs.compare import compare_steps
     from tasklens.scoring.final_scores import scores_text
     from tasklens.scoring.stage_table import are_stages
@@ -175,6 +175,8 @@ def emit_results(run: "Run", verdict: "Verdict | None", page: Path, *, as_json: 
     if compared:
         emit(steps_summary(compared))
     emit(summary_text(verdict) if verdict else NO_VERDICT, verdicts=True)
+    if verdict and not verdict.doubt:
+        emit(headline_text(verdict))
     emit("")
     emit_path(page)
     emit_path(figure)

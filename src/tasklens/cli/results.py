@@ -60,15 +60,20 @@ def verify(
 ) -> int:
     """Test the paper's findings on runs.
 
-    Prints for each finding whether it holds, and the checks that it rests on, with intervals. One
-    model, with or without its untrained twin, has findings of its own: see
-    docs/reference/findings.md. The exit status is 0 if all findings hold and 1 if one fails
-    or is undecided. The group use stands apart: are the clusters used? It counts only
+    Prints for each finding whether it holds, and the checks that it rests on, with intervals. The
+    result in one sentence comes last. One model, with or without its untrained twin, has findings
+    of its own: see docs/reference/findings.md. The exit status is 0 if all findings hold and 1 if
+    one fails or is undecided. The group use stands apart: are the clusters used? It counts only
     with --require use.
     """
     from tasklens.core.files import write_file
     from tasklens.findings.use import USE
-    from tasklens.findings.verdict_text import verdict_document, verdict_json, verdict_text
+    from tasklens.findings.verdict_text import (
+        headline_text,
+        verdict_document,
+        verdict_json,
+        verdict_text,
+    )
     from tasklens.runs.directory import RunDir
     from tasklens.runs.verify import verify as verify_runs
 
@@ -91,6 +96,7 @@ def verify(
         emit_json(verdict_document(verdict) | {"file": out})
     else:
         emit(verdict_text(verdict), verdicts=True)
+        emit(headline_text(verdict))
         if out:
             emit_path(out)
     required = [verdict.outcome(finding) for finding in USE if require]

@@ -1,56 +1,31 @@
-"""Judge the findings: check each rule on each split, with an interval.
+"""Judge the findings on runs: apply each rule to each split, and collect the checks.
 
-A check is a number of each run, averaged over runs. It holds if its whole interval is on the right
-side of its threshold. It fails if the whole interval is on the wrong side. Otherwise it is
-undecided. The interval contains the choice among near-best partitions, and Student's t interval of
-the runs' numbers: docs/scripts/error_rates.py counts how often a finding that is false holds.
+docs/scripts/error_rates.py counts how often a finding that is false holds.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
 from tasklens.core.errors import InputError
 from tasklens.core.messages import nearest, short
 from tasklens.data.instances import UNSEEN_KINDS
-from tasklens.findings.choices import widened
+from tasklens.findings.check import Check, Outcome, check_of, margin
 from tasklens.findings.curves import Curves, units_of
 from tasklens.findings.half_way import timings
+from tasklens.findings.headline import headline_of
 from tasklens.findings.location import Location, location_of
 from tasklens.findings.measurement import Measurement
 from tasklens.findings.one_model import MODEL_FINDINGS, MODEL_RULES, NO_ROOM
-from tasklens.findings.rules import FINDINGS, RULES, Rule
-from tasklens.findings.statistics import TRAIN, MissingError
+from tasklens.findings.rules import FINDINGS, RULES
+from tasklens.findings.statistics import TRAIN
 from tasklens.findings.unseen_measurements import unseen_measurements
 from tasklens.findings.use import USE, USE_RULES
 from tasklens.findings.use_measurements import Use, use_of
-from tasklens.scoring.bootstrap import interval_of_runs
-
-Outcome: TypeAlias = Literal["holds", "fails", "undecided"]
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 #: A model has learned its tasks if its accuracy has made this much of the way from chance to 1.
 LEAST_SKILL = 0.1
-
-
-@dataclass(frozen=True)
-class Check:
-    """A rule that was applied to runs, on one split."""
-
-    rule: Rule
-    split: str
-    each: tuple[float, ...]
-    """The number of each run."""
-    value: float
-    """The mean of the numbers; NaN if something is missing."""
-    low: float
-    high: float
-    """The interval of the mean, from `low` to `high`."""
-    verdict: Outcome
-    note: str = ""
-    """The reason why the check is undecided, if it is not the interval."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -91,6 +66,10 @@ class Verdict:
     stages: Mapping[str, "Verdict"] = field(default_factory=dict)
     """The verdict on each stage of one model, by its name. The last of them has the checks that
     this verdict has. Empty unless there are several stages."""
+    headline: str = ""
+    """The result in one sentence."""
+    title: str = ""
+    """The result in some words."""
 
     @property
     def is_series(self) -> bool:
@@ -142,7 +121,7 @@ class Verdict:
             checks = [c for c in checks if c.rule.threshold == first.threshold]
         else:
             checks = [c for c in checks if c.verdict == outcome]
-        return min(checks, key=_margin, default=None)
+        return min(checks, key=margin, default=None)
 
 
 def judge(runs: Sequence[Curves]) -> Verdict:
@@ -165,12 +144,12 @@ def judge(runs: Sequence[Curves]) -> Verdict:
     stages = {}
     for step, name in runs[0].stages.items() if len(runs[0].stages) > 1 else ():
         twin = [each for each in runs[0].steps if each not in runs[0].stages]
-        stages[name] = _judge([curves.at(*twin, step) for curves in runs])
+        stages[name] = _judge([curves.at(*twin, step) for curves in runs], name)
     return replace(stages[name], stages=stages) if stages else _judge(runs)
 
 
-def _judge(runs: Sequence[Curves]) -> Verdict:
-    """Judge runs of one model, or of a series of checkpoints each, see `judge`."""
+def _judge(runs: Sequence[Curves], stage: str = "") -> Verdict:
+    """Judge runs of one model or its stage, or of a series of checkpoints each, see `judge`."""
     names = tuple((curves.run, curves.seed) for curves in runs)
     use, is_series = use_of(runs), any(curves.is_series for curves in runs)
     # If a split was not held out, or there are few tasks, some checks are left out.
@@ -190,21 +169,18 @@ def _judge(runs: Sequence[Curves]) -> Verdict:
     listed = " and ".join([", ".join(over[:-1]), over[-1]] if over[1:] else over)
     unjudged = tuple(split for split in UNSEEN_KINDS if any(split == key[0] for key in runs[0].ari))
     verdict = Verdict(names, checks, listed, use=use, unseen=unseen, unjudged=unjudged)
-    if not is_series:
-        return replace(verdict, findings=MODEL_FINDINGS, location=location_of(runs))
-    return replace(verdict, timings=tuple(timings(runs)), doubt=_doubt(runs))
+    if is_series:
+        verdict = replace(verdict, timings=tuple(timings(runs)), doubt=_doubt(runs))
+    else:
+        verdict = replace(verdict, findings=MODEL_FINDINGS, location=location_of(runs))
+    sentence, short_form = headline_of(verdict, runs, stage)
+    return replace(verdict, headline=sentence, title=short_form)
 
 
 def _with_room(checks: Sequence[Check]) -> tuple[Check, ...]:
     """Return checks without those that no model could pass, if their rule has another number."""
     decided = {check.rule for check in checks if not np.isnan(check.value)}
     return tuple(c for c in checks if c.note != NO_ROOM or c.rule not in decided)
-
-
-def _margin(check: Check) -> float:
-    """Return how far inside its threshold a check's interval ends; least if it has no number."""
-    margin = min(check.low - check.rule.above, check.rule.below - check.high)
-    return -np.inf if np.isnan(margin) else margin
 
 
 def _doubt(runs: Sequence[Curves]) -> str:
@@ -223,27 +199,3 @@ def _doubt(runs: Sequence[Curves]) -> str:
                 "its scores mean nothing: the run only tries out the tool"
             )
     return ""
-
-
-def check_of(rule: Rule, split: str, runs: Sequence[Curves]) -> Check:
-    """Apply a rule to runs, on one split."""
-    nan, name = float("nan"), runs[0].split_names[split]
-    try:
-        values = [rule.number(curves, split) for curves in runs]
-    except MissingError as missing:
-        return Check(rule, name, (), nan, nan, nan, "undecided", str(missing))
-    each = tuple(float(v[0]) for v in values)
-    if len(values) == 1 and len(values[0]) == 1:
-        note = "no interval: a single table of scores; give the run's directory or more seeds"
-        return Check(rule, name, each, each[0], nan, nan, "undecided", note)
-    purpose = (rule.finding, rule.purpose or rule.statistic, split)
-    low, high = widened(lambda curves: rule.number(curves, split), runs, *purpose)
-    ends = interval_of_runs(each)
-    if not np.isnan(ends[0]):
-        low, high = min(low, ends[0]), max(high, ends[1])
-    outcome: Outcome = "undecided"
-    if low > rule.above and high < rule.below:
-        outcome = "holds"
-    elif high <= rule.above or low >= rule.below:
-        outcome = "fails"
-    return Check(rule, name, each, float(np.mean(each)), low, high, outcome)

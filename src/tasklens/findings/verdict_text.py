@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from tasklens.core.text import aligned, json_text, visible
+from tasklens.findings.check import OUTCOMES, Check
 from tasklens.findings.location import Location
 from tasklens.findings.measurement import Measurement
 from tasklens.findings.one_model import NOTHING_HELD_OUT
 from tasklens.findings.use import CAVEAT, USE
 from tasklens.findings.use_measurements import Edited
-from tasklens.findings.verdict import OUTCOMES, Check, Verdict
+from tasklens.findings.verdict import Verdict
 from tasklens.scoring.bootstrap import CONFIDENCE
 
 #: At most this many layers are named with the share of copies in which they are the best.
@@ -28,6 +29,8 @@ def verdict_json(verdict: Verdict) -> bytes:
 def verdict_document(verdict: Verdict) -> dict[str, Any]:
     """Return the verdict as nested dictionaries and lists: the content of ``verdict.json``."""
     return {
+        "headline": verdict.headline,
+        "title": verdict.title,
         "holds": verdict.holds,
         "doubt": verdict.doubt,
         "runs": [{"run": run, "seed": seed} for run, seed in verdict.runs],
@@ -112,6 +115,11 @@ def verdict_text(verdict: Verdict) -> str:
         lines += ["unseen data by kind, in the best layer of each run (measured, not judged):"]
         lines += [*_measurement_lines(verdict.unseen), ""]
     return "\n".join([*lines, use_text(verdict), *_last_lines(verdict), ""])
+
+
+def headline_text(verdict: Verdict) -> str:
+    """Return the result in one sentence, or in one for each stage."""
+    return "\n".join(each.headline for each in verdict.stages.values() or [verdict])
 
 
 def use_text(verdict: Verdict) -> str:
@@ -229,7 +237,7 @@ def _finding_line(verdict: Verdict, finding: str) -> str:
     begin = f"{verdict.outcome(finding):<9}  {finding:<26}"
     if check is None:
         return f"{begin}  no data were held out"
-    return f"{begin}  {_number(check):<12}  {visible(check.split):<22}  {_interval(check)}"
+    return f"{begin}  {number_text(check):<12}  {visible(check.split):<22}  {interval_text(check)}"
 
 
 def _check_lines(checks: Sequence[Check]) -> list[str]:
@@ -238,7 +246,7 @@ def _check_lines(checks: Sequence[Check]) -> list[str]:
         if check.rule is not rule:
             rule = check.rule
             lines.append(f"             {rule.statistic} ({rule.threshold})")
-        number = f"{visible(check.split):<22}  {_number(check):<12}  {_interval(check)}"
+        number = f"{visible(check.split):<22}  {number_text(check):<12}  {interval_text(check)}"
         lines.append(f"               {check.verdict:<9}  {number}")
     return lines
 
@@ -256,7 +264,7 @@ def _last_lines(verdict: Verdict) -> list[str]:
     return lines + ([f"{verdict.doubt}."] if verdict.doubt else [])
 
 
-def _number(check: Check) -> str:
+def number_text(check: Check) -> str:
     """Return the number of a check and how it relates to its threshold."""
     rule, value = check.rule, check.value
     if np.isnan(value):
@@ -271,6 +279,7 @@ def _number(check: Check) -> str:
     return f"{value:z.{rule.digits + 2 * close}f} {relation} {limit:g}"
 
 
-def _interval(check: Check) -> str:
+def interval_text(check: Check) -> str:
+    """Return the interval of a check, or why there is none."""
     digits = check.rule.digits
     return check.note or f"[{check.low:z.{digits}f}, {check.high:z.{digits}f}]"

@@ -34,7 +34,8 @@ from tasklens.scoring.score_table import (
 if TYPE_CHECKING:
     import pandas as pd
 
-COLORS = {"task": "#440154", "distribution": "#e7298a", "input": "#d95f02", "output": "#1b9e77"}
+#: Black and a grey, since colours are those of tasks on maps. Both stand out from white in print.
+COLORS = {"task": "#000000", "distribution": "#000000", "input": "#767676", "output": "#767676"}
 
 Look: TypeAlias = tuple[str, str, str]
 """Which of `COLORS` a line has, its dashes, and its label."""
@@ -43,15 +44,15 @@ Look: TypeAlias = tuple[str, str, str]
 PANELS: dict[str, dict[str, Look]] = {
     "ARI of the clusters": {
         "ari": ("task", "-", "against the task"),
-        "ari_distribution": ("distribution", "--", "against the distribution"),
-        "ari_input": ("input", "-", "against the input"),
-        "ari_output": ("output", "-", "against the output"),
+        "ari_distribution": ("distribution", "-.", "against the distribution"),
+        "ari_input": ("input", "--", "against the input"),
+        "ari_output": ("output", ":", "against the output"),
     },
     "share of the variance": {
         "variance_task": ("task", "-", "between tasks"),
-        "variance_distribution": ("distribution", "--", "between distributions"),
-        "variance_input": ("input", "-", "between inputs"),
-        "variance_output": ("output", "-", "between outputs"),
+        "variance_distribution": ("distribution", "-.", "between distributions"),
+        "variance_input": ("input", "--", "between inputs"),
+        "variance_output": ("output", ":", "between outputs"),
     },
     "recovery of the task": {
         "probe_task": ("task", "-", "linear probe: accuracy"),

@@ -15,10 +15,10 @@ from tasklens import __version__
 from tasklens.core.text import visible
 from tasklens.data.instances import SPLIT_MEANINGS
 from tasklens.findings.verdict import Verdict
-from tasklens.findings.verdict_text import location_lines, verdict_json
+from tasklens.findings.verdict_text import interval_text, location_lines, number_text, verdict_json
 from tasklens.report.edits_page import edits_data, pack_moves
 from tasklens.report.page_arrays import Packer, script_json
-from tasklens.report.view import MAPS, SplitView, View
+from tasklens.report.view import MAPS, PLANES, SplitView, View
 from tasklens.scoring.crossed_text import SCORES as CROSSED_SCORES
 from tasklens.scoring.crossed_text import crossed_columns
 from tasklens.scoring.score_table import CONTROLS, summarise, to_frame
@@ -30,6 +30,7 @@ SCRIPTS = (
         "unpack.js",
         "look.js",
         "symbols.js",
+        "maps.js",
         "charts.js",
         "curves.js",
         "names.js",
@@ -45,6 +46,13 @@ SCRIPTS = (
         "play.js",
         "stage.js",
         "controls.js",
+        "zoom.js",
+        "select.js",
+        "search.js",
+        "svg_pen.js",
+        "save.js",
+        "film.js",
+        "address.js",
     ),
     "main.js",
 )
@@ -99,9 +107,8 @@ def page(
     policy += " ".join(map(_script_source, scripts))
     filled = {
         "{{policy}}": html.escape(policy),
-        "{{title}}": html.escape(
-            visible(f"tasklens: {', '.join(first.run for first, *_ in views)}")
-        ),
+        "{{title}}": html.escape(visible(_title(views, verdicts))),
+        "{{description}}": html.escape(" ".join(v.headline for v in verdicts if v)),
         "{{style}}": _asset("page.css"),
         "{{data}}": "\n".join([story_element, *arrays]),
         "{{licences}}": "\n".join(_asset(f"vendor/{name}.LICENSE") for name in ("d3", "plot")),
@@ -113,6 +120,17 @@ def page(
         before, text = text.split(mark)
         content += [before, value]
     return "".join([*content, text]).encode()
+
+
+def _title(views: Sequence[Sequence[View]], verdicts: Sequence[Verdict | None]) -> str:
+    """Return the title of the window: the runs and, if there is one verdict, its result."""
+    names = ", ".join(first.run for first, *_ in views)
+    results = [verdict.title for verdict in verdicts if verdict]
+    return (
+        f"{names}: {results[0]} (tasklens)"
+        if len(results) == 1 == len(verdicts)
+        else f"{names} (tasklens)"
+    )
 
 
 def _asset(name: str) -> str:
@@ -135,6 +153,13 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
             verdict.checks_of(finding["finding"]), finding["checks"], strict=True
         ):
             plain["threshold"] = check.rule.threshold
+        deciding = verdict.deciding(finding["finding"])
+        finding["deciding"] = deciding and {
+            "number": number_text(deciding),
+            "interval": interval_text(deciding),
+            "split": deciding.split,
+            "statistic": deciding.rule.statistic,
+        }
     data["stages"] = {name: verdict_data(stage) for name, stage in verdict.stages.items()}
     return data
 
@@ -210,7 +235,11 @@ def _split_data(split: SplitView) -> dict[str, Any]:
     return {
         "n": len(split),
         "instructions": sorted(set(split.instruction)),
-        "shown_variance": {s: _rounded(share) for s, share in split.shown_variance.items()},
+        "shown_variance": {
+            plane: {state: _rounded(split.shown_variance[plane, state]) for state in split.assigned}
+            for plane in PLANES
+        },
+        "shown_between": {s: _rounded(share) for s, share in split.shown_between.items()},
         "followed": {
             state: {
                 "tasks": followed.tasks.tolist(),

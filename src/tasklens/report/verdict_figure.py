@@ -9,8 +9,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from tasklens.core.errors import InputError
+from tasklens.findings.check import Check, Outcome
 from tasklens.findings.use import CAVEAT, USE
-from tasklens.findings.verdict import Check, Outcome, Verdict
+from tasklens.findings.verdict import Verdict
 from tasklens.report.style import IN_TITLE, PALETTE, drawable, in_style, new_figure
 from tasklens.scoring.bootstrap import CONFIDENCE
 

@@ -36,6 +36,8 @@ from tasklens.scoring.partition_agreement import extremes
 from tasklens.scoring.score_cells import control_clusters, input_controls
 from tasklens.scoring.score_table import at_position, read_score_table
 
+#: How the result with permuted tasks begins.
+SHUFFLED = "Control with shuffled tasks"
 #: Arrays of the families of a split.
 FamilyArrays = list[tuple[Family, NDArray[Any]]]
 #: How many times the instructions, or the groups of prompts, of a run are resampled.
@@ -86,7 +88,10 @@ def verify(
         else:
             metric = "ari_shuffled" if shuffled else "ari"
             curves += curves_of_table(read_score_table(Path(run)), metric)
-    return judge(curves)
+    verdict = judge(curves)
+    if not shuffled:
+        return verdict
+    return replace(verdict, headline=f"{SHUFFLED}: {verdict.headline}", title=SHUFFLED)
 
 
 def _is_directory(run: Run | Path | str) -> TypeGuard[Path | str]:

@@ -12,10 +12,11 @@ from rates import synthetic_runs, tables
 from rates.nulls import NULLS, Null, untrained
 
 from tasklens.core.seeds import stream
+from tasklens.findings.check import check_of
 from tasklens.findings.curves import Curves
 from tasklens.findings.one_model import MODEL_FINDINGS
 from tasklens.findings.rules import FINDINGS
-from tasklens.findings.verdict import check_of, judge
+from tasklens.findings.verdict import judge
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
 
 ROWS = tables.read_rows()

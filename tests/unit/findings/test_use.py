@@ -20,12 +20,13 @@ from planted import (
 )
 from tasklens.core.seeds import stream
 from tasklens.data.instances import UNSEEN_KINDS
+from tasklens.findings.check import Check
 from tasklens.findings.curves import Curves, curves_of_table
 from tasklens.findings.measurement import Measurement
 from tasklens.findings.rules import FINDINGS, INSTRUCTIONS, PAIRS, UNSEEN
 from tasklens.findings.statistics import TRAIN
 from tasklens.findings.use import USE, USE_RULES, best_state, of_shuffled_labels, p_value
-from tasklens.findings.verdict import Check, Verdict, judge
+from tasklens.findings.verdict import Verdict, judge
 from tasklens.findings.verdict_text import summary_text, verdict_document, verdict_text
 
 CAVEAT = "earlier tokens still carry the own task"

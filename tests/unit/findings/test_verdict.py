@@ -23,10 +23,11 @@ from planted import (
 )
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
+from tasklens.findings.check import Check
 from tasklens.findings.curves import Curves, curves_of_table
 from tasklens.findings.rules import FINDINGS, INSTRUCTIONS, PAIRS, RULES, SEEN_AND_UNSEEN
 from tasklens.findings.statistics import TRAIN
-from tasklens.findings.verdict import Check, Verdict, judge
+from tasklens.findings.verdict import Verdict, judge
 from tasklens.findings.verdict_text import verdict_json
 from tasklens.scoring.score_table import Row
 

@@ -7,10 +7,11 @@ import pytest
 
 from planted import planted_table, sound
 from tasklens.data.instances import JUDGED, SPLIT_MEANINGS, UNSEEN_KINDS
+from tasklens.findings.check import Check, Outcome
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.rules import FINDINGS, PAIRS, RULES, Rule
 from tasklens.findings.statistics import TRAIN
-from tasklens.findings.verdict import LEAST_SKILL, Check, Outcome, Verdict, judge
+from tasklens.findings.verdict import LEAST_SKILL, Verdict, judge
 from tasklens.findings.verdict_text import summary_text, verdict_document, verdict_text
 
 SATURATION = [rule for rule in RULES if rule.finding == "saturation"]

@@ -119,7 +119,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "steps": ([0, 3], "no checkpoint at step 3; there are 0, 10, 40"),
     "split": ("x", "no split 'x'; there are train_subset, val_subset"),
     "color": ("layer", "no colour by 'layer'; there are cluster, task, input, output"),
-    "map": ("umap", "no map 'umap'; there are tsne, pca"),
+    "map": ("umap", "no map 'umap'; there are tsne, pca, centroids"),
 }
 OF_VIEWS: list[Callable[..., Figure]] = [
     *(figure_map, figure_layers, figure_forming),

@@ -50,7 +50,13 @@ def test_a_map_shows_the_points_of_its_state_step_and_split(name: Any) -> None:
     ):
         (ax,) = figure_map(view, state, step, split, map=name).axes
         symbols(ax, view.splits[split].maps[name, state][VIEW_STEPS.index(step)])
-        assert ax.get_xlabel() == ("" if name == "tsne" else f"{share} of the variance")
+        half, between = {10: ("12%", "60%"), 40: ("25%", "90%")}[step]
+        shares = {
+            "tsne": "",
+            "pca": f"{share} of the variance",
+            "centroids": f"{half} of the variance,\n{between} of that between tasks",
+        }
+        assert ax.get_xlabel() == shares[name]
         assert ax.get_aspect() == 1
 
 
@@ -105,7 +111,7 @@ def many_inputs(n: int) -> View:
 @pytest.mark.parametrize("n", [NAMED, NAMED + 1])
 def test_a_legend_names_few_values(n: int) -> None:
     figure = figure_map(many_inputs(n), "block2", color="input")
-    assert len(figure.legends) == (n <= 20)
+    assert len(figure.legends) == (n <= 48)
 
 
 def test_symbols_repeat_after_70() -> None:
@@ -114,6 +120,35 @@ def test_symbols_repeat_after_70() -> None:
     got = symbols(figure.axes[0], view.splits["val_subset"].maps["tsne", "block2"][2])
     assert len(set(got)) == 70
     assert got[70:] == got[:2]
+    assert "\n72 inputs share 70 symbols\n" in title(figure.axes[0])
+
+
+def grouped_view() -> View:
+    """Return a view whose tasks are three groups on each map, at 0, 10 and 20 along both axes."""
+    view = planted_view()
+    random = np.random.default_rng(0)
+    maps = {
+        key: (10 * VIEW_TASK[:, None] + random.normal(size=(3, 12, 2))).astype(np.float32)
+        for key in view.splits["val_subset"].maps
+    }
+    points = dataclasses.replace(view.splits["val_subset"], maps=maps)
+    return dataclasses.replace(view, splits={"val_subset": points})
+
+
+def test_groups_have_their_names_if_they_are_wanted() -> None:
+    view = grouped_view()
+    coordinates = view.splits["val_subset"].maps["tsne", "block2"][2]
+    (ax,) = figure_map(view, "block2", names=True).axes
+    written = {text.get_text(): text.get_position() for text in ax.texts}
+    assert list(written) == ["plus", "minus", "swap"]
+    for task, name in enumerate(written):
+        assert written[name] == pytest.approx(np.median(coordinates[task == VIEW_TASK], axis=0))
+    assert not figure_map(view, "block2").axes[0].texts
+    for figure in (figure_layers(view, names=True), figure_forming(view, names=True)):
+        panels = [ax for ax in figure.axes if ax.get_visible()]
+        assert [len(ax.texts) for ax in panels] == [3] * 3
+    (ax,) = figure_map(view, "block2", color="input", names=True).axes
+    assert not ax.texts, "the points of an input are scattered over all tasks"
 
 
 def test_no_value_lies_on_top_of_all_others() -> None:

@@ -9,10 +9,11 @@ from matplotlib.lines import Line2D
 from drawn import legend
 from planted import planted_runs, planted_table
 from tasklens.core.errors import InputError
+from tasklens.findings.check import Check, Outcome
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.rules import RULES, Rule
 from tasklens.findings.use import USE, USE_RULES
-from tasklens.findings.verdict import Check, Outcome, Verdict, judge
+from tasklens.findings.verdict import Verdict, judge
 from tasklens.report.verdict_figure import ARROW, EDGE, LIMIT, LOOKS, figure_verdict
 
 

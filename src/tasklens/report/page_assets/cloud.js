@@ -25,8 +25,9 @@ const ease = (t) => t * t * (3 - 2 * t);
 
 class Cloud {
   /**
-   * `shown` returns what is drawn, {run, split, state}, and a `step` if not that of `look.at`; `radius` is that of a symbol in pixels of the page. If there is a
-   * method `over`, it paints over the points.
+   * `shown` returns what is drawn, {run, split, state}, a `step` if not that of `look.at`, and a `depth` if it is between
+   * two hidden states; `radius` is that of a symbol in pixels of the page. If there is a method `over`, it paints over the
+   * points. With `zoomed`, it shows the part of the map that `look.zoom` names.
    */
   constructor(canvas, shown, radius) {
     Object.assign(this, { canvas, shown, radius, seen: true, points: new Float32Array(0), arrays: null });
@@ -42,7 +43,7 @@ class Cloud {
   }
 
   draw() {
-    const { run, split, state, step: at = look.at } = this.shown(), key = `${run} ${positionIn(run)} ${split}`;
+    const { run, split, state, step: at = look.at, depth = null } = this.shown(), key = `${run} ${positionIn(run)} ${split}`;
     if (this.key !== key) {
       this.key = key;
       this.arrays = null;
@@ -60,34 +61,47 @@ class Cloud {
     pen.clearRect(0, 0, width, height);
     if (!this.arrays?.[`${look.map}/${state}`]) return;
     this.margin = 3 * this.radius * ratio;
-    this.move(state, at, width, height);
+    this.ofShown = run === look.run && split === look.split;
+    const next = depth === null ? state : runNow(run).states[Math.floor(depth) + 1] ?? state, part = depth === null ? 0 : depth % 1;
+    this.now = { state, next, at, part };
+    this.move([state, next], at, part, width, height);
     const step = Math.floor(at);
-    this.now = { state, at };
     this.paint(pen, values(this.arrays, state, step), ratio, look.wrong && rightNow(this.arrays, step));
-    this.canvas.dataset.drawn = `${state} ${at}`;
+    this.canvas.dataset.drawn = `${state} ${at}${depth === null ? "" : ` ${depth}`}`;
   }
 
-  /** Compute the coordinates of every point at a checkpoint, or between two, in pixels of the canvas. */
-  move(state, where, width, height) {
-    const map = this.arrays[`${look.map}/${state}`], { data, shape } = map, n = shape[1], last = shape[0] - 1;
-    const at = Math.min(where, last), from = Math.floor(at), to = Math.min(from + 1, last), t = ease(at - from);
-    const a = frameOf(map, from), b = frameOf(map, to), size = Math.min(width, height) / 2 - this.margin;
+  /**
+   * Compute the coordinates of every point at a checkpoint, or between two, in pixels of the canvas; or at `part` of the
+   * way from the first of two hidden states to the second.
+   */
+  move(states, where, part, width, height) {
+    const [map, other] = states.map((state) => this.arrays[`${look.map}/${state}`]), n = map.shape[1], last = map.shape[0] - 1;
+    const at = Math.min(where, last), from = Math.floor(at), to = map === other ? Math.min(from + 1, last) : from;
+    const t = ease(map === other ? at - from : part), a = frameOf(map, from), b = frameOf(other, to);
+    const zoom = this.zoom(), size = this.half() * zoom.k, middleX = width / 2 + this.half() * zoom.x, middleY = height / 2 + this.half() * zoom.y;
     if (this.points.length !== 2 * n) this.points = new Float32Array(2 * n);
     for (let i = 0, p = 2 * n * from, q = 2 * n * to; i < 2 * n; i += 2, p += 2, q += 2) {
-      const x = a.x + a.half * data[p], y = a.y + a.half * data[p + 1];
-      this.points[i] = width / 2 + size * (x + (b.x + b.half * data[q] - x) * t);
-      this.points[i + 1] = height / 2 - size * (y + (b.y + b.half * data[q + 1] - y) * t);
+      const x = a.x + a.half * map.data[p], y = a.y + a.half * map.data[p + 1];
+      this.points[i] = middleX + size * (x + (b.x + b.half * other.data[q] - x) * t);
+      this.points[i + 1] = middleY - size * (y + (b.y + b.half * other.data[q + 1] - y) * t);
     }
   }
+
+  /** Return half the side of the whole map in pixels of the canvas. */
+  half() { return Math.min(this.canvas.width, this.canvas.height) / 2 - this.margin; }
+  /** Return how many pixels of the canvas a pixel of the page is. */
+  ratio() { return this.canvas.width / this.canvas.clientWidth; }
+  zoom() { return this.zoomed ? look.zoom : UNZOOMED; }
 
   paint(pen, value, ratio, right) {
     const radius = this.radius * ratio, isSmall = this.radius < 2;
     const isLit = (i) => look.lit === null || value[i] === look.lit || (look.color === "task" && value[i] === look.target);
-    const isDim = (i) => !isLit(i) || Boolean(right && right[i]);
+    const selected = this.ofShown && look.selected ? new Set(look.selected) : null;
+    const isDim = (i) => !isLit(i) || Boolean(right && right[i]) || Boolean(selected && !selected.has(i));
     if (isSmall && !this.needsShapes(value)) this.dots(pen, value, Math.round(2 * radius), isDim);
     else this.symbols(pen, value, isSmall ? 1.6 * radius : radius, isDim); // a shape needs some pixels
-    const marked = look.marked;
-    if (marked !== null && marked < value.length) {
+    const { marked } = look;
+    if (this.ofShown && marked !== null && marked < value.length) {
       pen.beginPath();
       pen.arc(this.points[2 * marked], this.points[2 * marked + 1], radius * 1.9 + 2, 0, 7);
       pen.lineWidth = 2 * ratio;
@@ -104,36 +118,37 @@ class Cloud {
     return n > COLORS && n <= COLORS * SHAPES.length;
   }
 
-  /** Paint names at the groups of points, from their places at the checkpoints before and after. */
+  /** Paint names at the groups of points, from their places in the maps before and after. */
   names(pen, ratio) {
-    const { at } = this.now, from = Math.floor(at), before = this.namesAt(pen, from, ratio);
-    paintNames(pen, before, at === from ? before : this.namesAt(pen, from + 1, ratio), ease(at - from), ratio);
+    const { state, next, at, part } = this.now, from = Math.floor(at), before = this.namesAt(pen, state, from, ratio);
+    const after = next !== state ? this.namesAt(pen, next, from, ratio) : at === from ? before : this.namesAt(pen, state, from + 1, ratio);
+    paintNames(pen, before, after, ease(next !== state ? part : at - from), ratio);
   }
 
-  /** Return the places of the names at a checkpoint; they are kept until the map is another one. */
-  namesAt(pen, step, ratio) {
-    const { width, height } = this.canvas, { state } = this.now;
-    const map = [this.key, state, look.map, look.color, look.fit, width, height, Object.values(look.zoom ?? {})].join(" ");
+  /** Return the places of the names in the map of a hidden state at a checkpoint; they are kept until all maps change. */
+  namesAt(pen, state, step, ratio) {
+    const { width, height } = this.canvas, map = [this.key, look.map, look.color, look.fit, width, height, Object.values(look.zoom ?? {})].join(" ");
     if (this.named?.map !== map) this.named = { map, places: new Map() };
-    const { places } = this.named;
-    if (!places.has(step)) {
+    const { places } = this.named, key = `${state} ${step}`;
+    if (!places.has(key)) {
       const shown = this.points;
       this.points = new Float32Array(shown.length);
-      this.move(state, step, width, height);
-      places.set(step, placeNames(pen, this.points, values(this.arrays, state, step), { width, height }, ratio));
+      this.move([state, state], step, 0, width, height);
+      places.set(key, placeNames(pen, this.points, values(this.arrays, state, step), { width, height }, ratio));
       this.points = shown;
     }
-    return places.get(step);
+    return places.get(key);
   }
 
   /** Paint symbols, with the dimmed ones below the others. */
   symbols(pen, value, radius, isDim) {
+    const round = pen instanceof SvgPen ? (pixels) => pixels : Math.round;
     for (const dim of [true, false]) {
       for (let i = 0; i < value.length; i++) {
         if (isDim(i) !== dim) continue;
         const image = dim ? sprite(null, radius * 0.7) : sprite(value[i], radius), half = image.width / 2;
         // Coordinates are whole pixels: this is twice as fast as fractions of pixels.
-        pen.drawImage(image, Math.round(this.points[2 * i] - half), Math.round(this.points[2 * i + 1] - half));
+        pen.drawImage(image, round(this.points[2 * i] - half), round(this.points[2 * i + 1] - half));
       }
     }
   }
@@ -158,13 +173,12 @@ class Cloud {
 
   /** Return how many pixels of the canvas a distance on a map is at a checkpoint. */
   scaleOf(map, step) {
-    const size = Math.min(this.canvas.width, this.canvas.height) / 2 - this.margin;
-    return (size * frameOf(map, step).half) / map.half[step];
+    return (this.half() * this.zoom().k * frameOf(map, step).half) / map.half[step];
   }
 
   /** Return the point nearest to a pixel of the page within `reach` pixels; null if there is none. */
   nearest(x, y, reach = 14) {
-    const ratio = this.canvas.width / this.canvas.clientWidth;
+    const ratio = this.ratio();
     let best = null, least = (reach * ratio) ** 2;
     for (let i = 0; i < this.points.length / 2; i++) {
       const distance = (this.points[2 * i] - x * ratio) ** 2 + (this.points[2 * i + 1] - y * ratio) ** 2;
@@ -175,7 +189,7 @@ class Cloud {
 
   /** Return the coordinates of a point in pixels of the page, from the corner of the canvas. */
   coordinatesOf(i) {
-    const ratio = this.canvas.width / this.canvas.clientWidth;
+    const ratio = this.ratio();
     return [this.points[2 * i] / ratio, this.points[2 * i + 1] / ratio];
   }
 }

@@ -31,10 +31,11 @@ function setUp() {
   fill("runs-shown", make("b", {}, "tasklens"), ` ${story.runs.map((run) => run.name).join(", ")}`);
   byId("run-name").addEventListener("change", (event) => lookAt(Number(event.target.value)));
   byId("position").addEventListener("change", (event) => change({ position: event.target.value, lit: null }));
-  byId("family").addEventListener("change", (event) => change({ family: event.target.value, lit: null, marked: null, target: null }));
+  byId("family").addEventListener("change", (event) => change({ family: event.target.value, lit: null, marked: null, selected: null, target: null }));
   byId("split").addEventListener("change", (event) => go({ split: Number(event.target.value) }));
-  byId("state").addEventListener("change", (event) => go({ state: event.target.value }));
+  byId("state").addEventListener("change", (event) => { if (playing && byLayers()) play(false); go({ state: event.target.value }); });
   byId("step").addEventListener("input", (event) => { if (playing) play(false); go({ step: Number(event.target.value) }); });
+  byId("layer").addEventListener("input", (event) => { if (playing) play(false); go({ state: theRun().states[event.target.value] }); });
   byId("play").addEventListener("click", () => play());
   byId("fit").addEventListener("change", (event) => change({ fit: event.target.checked }));
   byId("names").addEventListener("change", (event) => change({ names: event.target.checked }));
@@ -42,9 +43,10 @@ function setUp() {
   byId("target").addEventListener("change", (event) => change({ target: event.target.value === "" ? null : Number(event.target.value) }));
   byId("edit").addEventListener("change", (event) => change({ edit: event.target.value }));
   byId("able").addEventListener("change", (event) => change({ able: event.target.checked }));
+  for (const key of ["fit", "wrong", "able"]) watch([key], () => { byId(key).checked = look[key]; });
   byId("theme").addEventListener("click", () => change({ theme: { "": "dark", dark: "light", light: "" }[look.theme] }));
   choices("color", "color", COLORINGS.map((part) => [part, part]));
-  choices("map", "map", [["tsne", "t-SNE"], ["pca", "PCA"]]);
+  choices("map", "map", MAPS);
   choices("effect", "effect", Object.entries(EFFECTS).map(([metric, [label]]) => [metric, label]));
   choices("together", "together", [["all", "all runs"], ["shown", "the shown run"]]);
   choices("many", "multiples", [
@@ -68,7 +70,7 @@ function lookAt(run) {
   play(false);
   change({
     run, position: next.position, family: next.family, split: Math.max(0, split), state: next.states.includes(look.state) ? look.state : next.best,
-    step, at: step, marked: null, lit: null, target: null, color: colorings(next).includes(look.color) ? look.color : "task",
+    step, at: step, marked: null, selected: null, lit: null, target: null, color: colorings(next).includes(look.color) ? look.color : "task",
   });
 }
 
@@ -77,25 +79,29 @@ function onKey(event) {
   const field = event.target.closest("input, select, button, summary, a");
   if (event.target !== document.body && !event.target.closest("[data-keys]")) return;
   if (field && !["c", "m", "n", "p"].includes(event.key)) return;
-  if (field?.matches("select, input[type=range], input[type=search]") ) return;
+  if (field?.matches("select, input[type=range], input[type=search]")) return;
   const states = theRun().states, state = states.indexOf(look.state), last = theRun().steps.length - 1;
+  const byStep = theRun().steps.length > 1; // otherwise arrows to the left and the right change the hidden state
+  const toState = (i) => go({ state: states[Math.max(0, Math.min(states.length - 1, i))] });
   const onPage = event.target === document.body; // then arrows up and down scroll the page
   const actions = {
     " ": () => play(),
-    ArrowLeft: () => go({ step: Math.max(0, look.step - 1) }),
-    ArrowRight: () => go({ step: Math.min(last, look.step + 1) }),
-    Home: onPage ? null : () => go({ step: 0 }),
-    End: onPage ? null : () => go({ step: last }),
-    ArrowUp: onPage ? null : () => go({ state: states[Math.min(states.length - 1, state + 1)] }),
-    ArrowDown: onPage ? null : () => go({ state: states[Math.max(0, state - 1)] }),
+    ArrowLeft: () => (byStep ? go({ step: Math.max(0, look.step - 1) }) : toState(state - 1)),
+    ArrowRight: () => (byStep ? go({ step: Math.min(last, look.step + 1) }) : toState(state + 1)),
+    Home: onPage ? null : () => (byStep ? go({ step: 0 }) : toState(0)),
+    End: onPage ? null : () => (byStep ? go({ step: last }) : toState(states.length)),
+    ArrowUp: onPage ? null : () => toState(state + 1),
+    ArrowDown: onPage ? null : () => toState(state - 1),
     c: () => next("color", colorings(theRun())),
-    m: () => next("map", ["tsne", "pca"]),
+    m: () => next("map", MAPS.map(([map]) => map)),
     n: () => point(1),
     p: () => point(-1),
-    Escape: () => { change({ marked: null, lit: null }); byId("tip").hidden = true; },
+    ...toolKeys(),
+    ...(event.shiftKey ? PANS : {}),
+    Escape: () => { change({ marked: null, lit: null, selected: null, find: "" }); byId("tip").hidden = true; },
   };
   if (!actions[event.key]) return;
-  if (playing && event.key.startsWith("Arrow")) play(false);
+  if (playing && event.key.startsWith("Arrow") && !event.shiftKey) play(false);
   event.preventDefault();
   actions[event.key]();
 }
@@ -108,12 +114,11 @@ function drawHead() {
   const run = theRun(), { sizes } = run.world, { length: n } = run.steps;
   const contents = run.kind === "run" ? `${number(sizes.tasks)} tasks, ${number(sizes.inputs)} inputs, ${number(sizes.outputs)} outputs` : `${number(sizes.prompts)} prompts with ${number(sizes.labels)} labels`;
   const twin = run.step_names?.length === 2 && run.step_names[0] === "untrained";
-  fill("title", "Does the model sort what it reads by task?");
   fill("subtitle", `${run.kind === "run" ? "A GPT-2 was trained on" : "A model was measured on"} ${contents}. ` +
     `There are ${run.step_names ? "" : `${number(n)} checkpoint${n > 1 ? "s" : ""} and `}${number(run.states.length)} hidden states${twin ? " of the model and of its untrained twin" : ""}; the seed is ${run.seed}.`);
   document.querySelectorAll(".series").forEach((element) => { element.hidden = run.step_names !== null; });
   document.querySelectorAll(".model").forEach((element) => { element.hidden = run.step_names === null; });
-  byId("steps").hidden = run.step_names !== null && n === 1;
+  byId("steps").hidden = n === 1;
   options("split", run.splits.map(splitTitle));
   document.querySelectorAll(".of-families").forEach((element) => { element.hidden = !run.family; });
   for (const [key, label] of [["position", "positions"], ["family", "families"]]) {
@@ -124,7 +129,10 @@ function drawHead() {
   byId("state").replaceChildren(...[...run.states].reverse().map((state) => make("option", { value: state }, state)));
   byId("color").querySelectorAll("input").forEach((input) => { input.parentElement.hidden = input.disabled = !colorings(run).includes(input.value); });
   byId("step").max = n - 1;
-  byId("play").disabled = byId("step").disabled = n === 1;
+  byId("play").disabled = lastFrame() === 0;
+  byId("step").disabled = n === 1;
+  byId("layers").hidden = !byLayers();
+  byId("layer").max = run.states.length - 1;
 }
 
 function drawBar() {
@@ -135,6 +143,8 @@ function drawBar() {
   byId("family").value = theRun().family;
   byId("state").value = look.state;
   byId("step").value = look.step;
+  byId("layer").value = theRun().states.indexOf(look.state);
+  byId("layer").setAttribute("aria-valuetext", look.state);
   byId("step-name").textContent = theRun().step_names?.[look.step] ?? number(theRun().steps[look.step]);
   byId("step").setAttribute("aria-valuetext", stepName(look.step));
 }

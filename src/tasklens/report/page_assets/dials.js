@@ -7,7 +7,7 @@ const DIALS = [
   { name: "use", what: "answers that follow a shift", read: readUse },
 ];
 // Marks of what a value is compared with: paths around the origin, which lies on the arc.
-const MARKS = { begin: "M0 -8V8", control: "M0 -6L4 -13H-4Z", ceiling: "M-4 -13H4L0 -6ZM0 -6V7" };
+const MARKS = { begin: "M0 -7V7", control: "M0 -6L4 -13H-4Z", ceiling: "M-4 -10H4M0 -10V7" };
 
 /** Return the mean of a score at a checkpoint over the chosen runs; null if it is not known. */
 const scoreAt = (metric, step, line = look.state) => course(theSplit().name, line, metric)?.[step]?.[0] ?? null;
@@ -41,7 +41,7 @@ function readUse() {
   const effect = (edit, at) => effectCourse(edit, "becomes", look.state)[at];
   if (e < 0) {
     const last = effect("shift", steps.indexOf(before));
-    return { value: null, beside: [], note: `not edited at this step${last === null ? "" : `; ${fixed(last)} ${atStep(before)}`}` };
+    return { value: null, beside: [], note: `not edited ${theRun().step_names ? "in this model" : "at this step"}${last === null ? "" : `; ${fixed(last)} ${atStep(before)}`}` };
   }
   const beside = [["control", "random direction", "random"], ["ceiling", "real state", "patch"]]
     .filter(([, , edit]) => edit in edits.effects).map(([mark, name, edit]) => ({ mark, name, value: effect(edit, e) }));
@@ -72,14 +72,14 @@ function drawDials() {
     dial.select(".value").text(fixed(value));
     dial.select(".marks").selectAll("path").data(known).join("path").attr("d", ({ mark }) => MARKS[mark])
       .attr("transform", (each) => `rotate(${angleOf(each.value) - 90} 60 62) translate(60 14)`);
-    dial.select(".beside").node().replaceChildren(...known.map((each) => make("p", {}, markIcon(each.mark), ` ${each.name} `, make("b", {}, fixed(each.value)))),
+    dial.select(".beside").node().replaceChildren(...known.map((each) => make("p", { class: "mark" }, markIcon(each.mark), make("span", {}, each.name), make("b", {}, fixed(each.value)))),
       ...note ? [make("p", {}, note)] : []);
   });
 }
 
 /** Return a mark of a dial as an element, for the text below. */
 function markIcon(mark) {
-  const svg = d3.create("svg").attr("class", "swatch").attr("viewBox", "-8 -16 16 26");
+  const svg = d3.create("svg").attr("class", "swatch").attr("viewBox", mark === "control" ? "-8 -17 16 16" : "-8 -9 16 16").attr("aria-hidden", "true");
   svg.append("path").attr("d", MARKS[mark]);
   return svg.node();
 }

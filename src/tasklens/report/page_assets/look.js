@@ -6,6 +6,8 @@ const story = JSON.parse(document.getElementById("story").textContent);
 /** Each run at each of its measured positions, with each of its families of tasks. */
 const runsAt = story.runs.map((run) => run.positions.map((at) => ({ ...run, ...at })));
 
+const UNZOOMED = { k: 1, x: 0, y: 0 }; // the zoom that shows the whole map
+
 const look = {
   run: 0,
   position: runsAt[0][0].position,
@@ -14,6 +16,7 @@ const look = {
   state: runsAt[0][0].best,
   step: story.runs[0].steps.length - 1, // index of the checkpoint
   at: story.runs[0].steps.length - 1, // the same, but between two checkpoints while points glide
+  depth: null, // between the indices of two hidden states while points glide from one to the other
   color: "task",
   map: "tsne",
   fit: true,
@@ -21,6 +24,10 @@ const look = {
   wrong: false, // whether points with a right answer are dimmed
   lit: null, // the value that is highlighted
   marked: null, // the point that is marked
+  selected: null, // the points that are selected; all others are dimmed
+  find: "", // the search by which they were selected
+  zoom: UNZOOMED,
+  lasso: false, // whether a drag on the map selects instead of moving it
   target: null, // the task to which points are moved
   edit: "shift",
   effect: "becomes",

@@ -21,6 +21,7 @@ function repaint() {
 }
 
 setUp();
+setUpAddress();
 watch(["theme"], () => {
   if (look.theme) document.documentElement.dataset.theme = look.theme;
   else delete document.documentElement.dataset.theme;
@@ -35,13 +36,14 @@ watch(["step"], () => { if (theStage()) drawVerdict(); });
 setUpCloud();
 setUpDials();
 watch(["run", "position", "family", "split", "state", "step", "together"], drawDials);
+setUpTools();
 watch(["run", "position", "split", "state", "step", "map", "color", "fit"], drawCloudTitle);
 watch(["run", "position", "split", "state", "step", "color", "lit"], drawLegend);
 watch(["run", "position", "split"], drawMoveTargets);
 watch(["run", "position", "split", "state", "step", "map", "color", "lit", "marked", "target"], drawMovesNote);
 watch(["run", "position", "split", "multiples"], drawMultiples);
 watch(["run", "position", "split", "state", "step"], () => multiples.forEach((multiple) => multiple.refresh()));
-watch(["run", "position", "split", "state", "at", "map", "color", "fit", "names", "wrong", "lit", "marked", "target", "multiples"], drawClouds);
+watch(["run", "position", "split", "state", "at", "depth", "map", "color", "fit", "names", "wrong", "lit", "marked", "selected", "zoom", "target", "multiples"], drawClouds);
 watchInSight("curves", ["run", "position", "state", "together"], drawCurves);
 watchInSight("heat", ["run", "position", "split", "together"], drawHeat);
 watchInSight("crossed", ["run", "position", "split", "step", "together"], drawCrossed);
@@ -54,6 +56,7 @@ watchInSight("effects-title", ["run", "position", "split", "state", "step", "edi
 watchInSight("world", ["run"], drawWorld);
 watchInSight("run", ["run"], drawRun);
 watch(["step", "state"], moveMarks);
+if (!addressGiven()) playOnce();
 
 addEventListener("resize", () => change({ wide: innerWidth }));
 addEventListener("beforeprint", () => {

@@ -1,27 +1,47 @@
-// Motion: points glide to a checkpoint, and the page plays.
+// Motion: points glide to a checkpoint or hidden state, and the page plays through the checkpoints. If there is no
+// training to show, it plays through the hidden states of a model.
 "use strict";
 
 const GLIDE = 450; // milliseconds in which points glide to a chosen checkpoint
-const PACE = 700; // milliseconds per checkpoint while the page plays
+const PACE = 700; // milliseconds per checkpoint, or hidden state, while the page plays
+const WHOLE = 20_000; // milliseconds that all of them take at most
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
-/** Show another checkpoint, hidden state or split; points glide over the last step to a checkpoint. */
+/** Whether the hidden states have the role of time: there are no checkpoints of a training. */
+const byLayers = (run = theRun()) => run.step_names !== null || run.steps.length === 1;
+/** Return the index of the last checkpoint, or hidden state, up to which the page plays. */
+const lastFrame = () => (byLayers() ? theRun().states : theRun().steps).length - 1;
+/** Return the checkpoint, or hidden state, that is shown, or the coordinate between two. */
+const frameNow = () => (byLayers() ? look.depth ?? theRun().states.indexOf(look.state) : look.at);
+/** Show a checkpoint or hidden state, or the points between two. */
+function showFrame(at) {
+  const whole = Math.floor(at), shown = calm.matches ? whole : at;
+  if (byLayers()) change({ state: theRun().states[whole], depth: shown === whole ? null : shown });
+  else change({ step: whole, at: shown });
+}
+
+/** Show another checkpoint, hidden state or split; points glide over the last step to a checkpoint, or to a layer. */
 function go(changes) {
-  const from = look.at;
-  change({ marked: changes.split !== undefined && changes.split !== look.split ? null : look.marked, ...changes });
-  if (changes.step === undefined) return;
-  const to = look.step, began = performance.now();
-  if (playing || calm.matches) return void change({ at: to });
-  const way = Math.max(from, to) - 1, begin = to > from ? Math.max(from, way) : Math.min(from, to + 1);
+  const states = theRun().states, key = changes.step === undefined ? "depth" : "at";
+  const from = key === "at" ? look.at : look.depth ?? states.indexOf(look.state);
+  const others = changes.split !== undefined && changes.split !== look.split ? { marked: null, selected: null } : {}; // other points
+  change({ ...others, ...changes, depth: null });
+  gliding = null;
+  const to = key === "at" ? look.step : states.indexOf(look.state), began = performance.now();
+  if (playing || calm.matches || from === to || (key === "depth" && !byLayers())) return void change({ at: look.step });
+  const begin = to > from ? Math.max(from, to - 1) : Math.min(from, to + 1);
   gliding = (now) => {
     const t = Math.min(1, Math.max(0, (now - began) / GLIDE)); // a frame may begin before the key is pressed
-    change({ at: begin + (to - begin) * t });
+    change({ [key]: t === 1 && key === "depth" ? null : begin + (to - begin) * t });
     return t < 1;
   };
   run();
 }
 
-let gliding = null, playing = false, running = false;
+/** Return the hidden state whose points are drawn: on the way to another one, that below. */
+const drawnState = () => (look.depth === null ? look.state : theRun().states[Math.floor(look.depth)]);
+
+let gliding = null, playing = false, running = false, opening = false;
 
 /** Move the points at each frame, until they stand still. */
 function run() {
@@ -40,18 +60,31 @@ function run() {
 }
 
 function advance(passed) {
-  const last = theRun().steps.length - 1;
-  const at = Math.min(last, look.at + (passed / PACE) * Number(byId("speed").value));
-  change({ step: Math.floor(at), at: calm.matches ? Math.floor(at) : at });
-  if (at >= last) play(false);
+  const last = lastFrame(), pace = Math.min(PACE, WHOLE / last);
+  const at = Math.min(last, frameNow() + (passed / pace) * Number(byId("speed").value));
+  showFrame(at);
+  if (at < last) return;
+  const ended = opening;
+  play(false);
+  if (ended && byLayers()) go({ state: theRun().best }); // what the title states
 }
 
 function play(wanted = !playing) {
-  const last = theRun().steps.length - 1;
+  const last = lastFrame();
   playing = wanted && last > 0;
   gliding = null;
-  if (playing && look.at >= last) change({ step: 0, at: 0 });
-  if (!playing) change({ at: look.step });
+  opening = false;
+  if (playing && frameNow() >= last) showFrame(0);
+  if (!playing) change({ at: look.step, depth: null });
   byId("play").textContent = playing ? "pause" : "play";
   if (playing) run();
+}
+
+/** Play once as the page opens, unless the reader prefers less motion; a touch of the map stops it. */
+function playOnce() {
+  if (calm.matches || lastFrame() === 0) return;
+  showFrame(0);
+  play(true);
+  opening = true;
+  byId("cloud").addEventListener("pointerdown", () => { if (opening) play(false); });
 }

@@ -5,12 +5,14 @@ let cloud = null, pointed = null;
 
 function setUpCloud() {
   const canvas = byId("cloud");
-  cloud = new Cloud(canvas, () => ({ run: look.run, split: look.split, state: look.state }), 5);
+  cloud = new Cloud(canvas, () => ({ run: look.run, split: look.split, state: drawnState(), depth: look.depth }), 5);
+  cloud.zoomed = true;
   cloud.over = (pen, ratio) => {
     paintMoves(pen, ratio);
+    paintSelection(pen, ratio);
     if (pointed !== null && !byId("tip").hidden) placeTip();
   };
-  canvas.addEventListener("pointermove", (event) => showTip(cloud.nearest(event.offsetX, event.offsetY)));
+  canvas.addEventListener("pointermove", (event) => { if (!event.buttons) showTip(cloud.nearest(event.offsetX, event.offsetY)); });
   canvas.addEventListener("pointerleave", () => showTip(look.marked));
   canvas.addEventListener("click", (event) => {
     const nearest = cloud.nearest(event.offsetX, event.offsetY, 24);

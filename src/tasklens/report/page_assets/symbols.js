@@ -61,6 +61,7 @@ function sprite(value, radius) {
     if (value !== null) pen.stroke(shape);
     pen.fillStyle = value === null ? colors().dim : colors().each[value % COLORS];
     pen.fill(shape);
+    canvas.symbol = { path: SHAPES[value === null ? 0 : value % SHAPES.length], radius, fill: pen.fillStyle, outline: value === null ? null : pen.strokeStyle };
     sprites.set(key, canvas);
   }
   return sprites.get(key);

@@ -1,6 +1,7 @@
 // The verdicts: each finding with its checks, where the clusters are, use, and the steps half way.
 "use strict";
 
+const NO_LAYERS = "The findings cannot be tested: the model has no blocks above an embedding.";
 const SIGNS = { holds: "✓", fails: "✗", undecided: "?", untested: "–" };
 
 /** Return the verdict on all runs, or on the shown run if there is one verdict per run. */
@@ -12,8 +13,9 @@ const theVerdict = () => wholeVerdict()?.stages[theStage()] ?? wholeVerdict();
 
 function drawVerdict() {
   const verdict = theVerdict();
+  fill("title", verdict?.headline || (verdict ? "Does the model sort what it reads by task?" : NO_LAYERS));
   if (!verdict) {
-    fill("findings", make("p", {}, "The findings cannot be tested: the model has no blocks above an embedding."));
+    fill("findings", make("p", {}, NO_LAYERS));
     fill("verdict-note");
     fill("half-way");
     fill("use-findings");
@@ -57,13 +59,17 @@ function stagesTable(stages) {
       ...stages[0][1].findings.map(({ finding }, f) => row(finding, (verdict) => verdict.findings[f].verdict)))));
 }
 
+/** Return a finding: a row with its verdict and the number that decides it, and all checks once it is opened. */
 function findingDetails(finding, doubt) {
-  const outcome = doubt ? "untested" : finding.verdict;
+  const outcome = doubt ? "untested" : finding.verdict, { deciding } = finding;
   return make("details", { class: "finding" },
     make("summary", {},
       make("span", { class: outcome, "aria-hidden": "true" }, SIGNS[outcome]),
       make("b", { class: outcome }, doubt ? "not tested" : outcome),
-      make("span", {}, finding.sentence)),
+      make("strong", {}, finding.finding),
+      deciding ? make("span", { class: "deciding", title: deciding.statistic }, make("b", {}, deciding.number), ` ${deciding.interval}`) : make("span", { class: "deciding" }, "no data were held out"),
+      make("span", { class: "on" }, deciding?.split ?? ""),
+      make("span", { class: "sentence" }, finding.sentence)),
     ...checksOf(finding));
 }
 

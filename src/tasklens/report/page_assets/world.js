@@ -10,8 +10,8 @@ function matrixOrSentence(matrix, names, title, unit, other, note) {
   const explained = make("p", { class: "note" }, note);
   if (high - low >= EVEN) return [make("figure", {}, matrixPlot(matrix, names, title, Math.min(360, byId("matrices").clientWidth)), colorBar(unit), explained)];
   if (!pairs.length) return [];
-  return [make("div", { class: "whole" }, make("p", {}, make("b", {}, title), `: from ${fixed(low)} to ${fixed(high)} for any two ${other}` +
-    (high - low < 0.005 ? "." : `, the most for ${names[most[0]]} and ${names[most[1]]}.`)), explained)];
+  return [make("div", { class: "whole" }, make("p", {}, make("b", {}, title), `: ${fixed(low) === fixed(high) ? "" : `${fixed(low)} to `}${fixed(high)} for any two ${other}` +
+    (fixed(low) === fixed(high) ? "." : `, the most for ${names[most[0]]} and ${names[most[1]]}.`)), explained)];
 }
 
 function drawWorld() {
