@@ -45,6 +45,7 @@ watch(["run", "position", "split", "multiples"], drawMultiples);
 watch(["run", "position", "split", "state", "step"], () => multiples.forEach((multiple) => multiple.refresh()));
 watch(["run", "position", "split", "state", "at", "depth", "map", "color", "fit", "names", "wrong", "lit", "marked", "selected", "zoom", "target", "multiples"], drawClouds);
 watchInSight("curves", ["run", "position", "state", "together"], drawCurves);
+watch(["step"], drawNumbers);
 watchInSight("heat", ["run", "position", "split", "together"], drawHeat);
 watchInSight("crossed", ["run", "position", "split", "step", "together"], drawCrossed);
 watchInSight("shares", ["run", "position", "split", "step", "together"], drawShares);
