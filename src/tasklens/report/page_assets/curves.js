@@ -64,7 +64,7 @@ function drawCurves() {
     }
     return panelOf(plot, width);
   });
-  fill("curves", ...elements, curvesTable());
+  fill("curves", ...elements);
 }
 
 /** Draw the ARI by hidden state, from the input up: a line per model, its untrained twin in grey, thin ones per family; a panel per split. */
@@ -107,28 +107,17 @@ function drawLayers() {
     nameEnds(plot, endLabels(lines, ROW * (1 - low) / (HIGH - 88), low), stroke, (row) => row.step === look.step);
     onPick(plot, (row) => go({ split: index, state: row.state, step: row.step }));
     return panelOf(plot, width);
-  }), curvesTable());
+  }));
 }
 
-/** Return the values of the curves at the checkpoint as a table, which screen readers can read. */
-function curvesTable() {
-  const numbers = make("details", { id: "numbers", open: byId("numbers")?.open });
-  numbers.append(...numbersNow());
-  return numbers;
-}
-
-function numbersNow() {
+/** Write the values of the curves at the checkpoint as a table, which screen readers can read. */
+function drawCurveNumbers() {
   const run = theRun();
-  const lines = [...run.states, "model"].filter((line) => run.splits.some((split) => overFamilies(run)[split.name][line]));
+  const lines = [...run.states].reverse().concat("model").filter((line) => run.splits.some((split) => overFamilies(run)[split.name][line]));
   const cell = (split, line) => fixed(course(split.name, line, line === "model" ? "accuracy" : "ari", overFamilies)?.[look.step]?.[0]);
-  return [make("summary", {}, `Numbers ${atStep(look.step)}`),
-    make("div", { class: "scroll" }, make("table", { class: "cells" },
-      make("thead", {}, make("tr", {}, make("th"), ...run.splits.map((split) => make("th", { scope: "col" }, splitTitle(split))))),
-      make("tbody", {}, ...lines.map((line) => make("tr", {}, make("th", { scope: "row" }, lineName(line)),
-        ...run.splits.map((split) => make("td", {}, cell(split, line))))))))];
-}
-
-/** Show the numbers of another checkpoint. */
-function drawNumbers() {
-  byId("numbers")?.replaceChildren(...numbersNow());
+  fill("curve-numbers-title", `Numbers ${atStep(look.step)}`);
+  fill("curve-numbers", make("table", { class: "cells" },
+    make("thead", {}, make("tr", {}, make("th"), ...run.splits.map((split) => make("th", { scope: "col" }, splitTitle(split))))),
+    make("tbody", {}, ...lines.map((line) => make("tr", {}, make("th", { scope: "row" }, lineName(line)),
+      ...run.splits.map((split) => make("td", {}, cell(split, line))))))));
 }
