@@ -12,7 +12,7 @@ const LINES = { // what is no hidden state: whole and short name, and dashes
   "control:input_class": ["control: class of the input", "class", "1 5"],
 };
 const lineName = (line) => LINES[line]?.[0] ?? line;
-const FIXED = { wte: "#5a7d00", embed: "#0f86c8", ln_f: "#00838f" };
+const FIXED = { wte: ["#5a7d00", "#9ab83c"], embed: ["#0f86c8", "#5db4ea"], ln_f: ["#00838f", "#35b8c4"] }; // on light and dark ground
 
 /** Return a colour of the scale of depth, from 0 to 1: its contrast with the ground rises, at least 3. */
 const depthColor = (depth) => d3.interpolateInferno(isDark() ? 0.5 + 0.5 * depth : 0.64 - 0.52 * depth);
@@ -21,7 +21,7 @@ const depthColor = (depth) => d3.interpolateInferno(isDark() ? 0.5 + 0.5 * depth
 function lineColor(line, states) {
   if (line === "model") return "var(--ink)";
   if (!states.includes(line)) return GREY;
-  if (FIXED[line]) return FIXED[line];
+  if (FIXED[line]) return FIXED[line][Number(isDark())];
   const blocks = states.filter((state) => !FIXED[state]);
   return depthColor(blocks.indexOf(line) / Math.max(1, blocks.length - 1));
 }
@@ -91,7 +91,7 @@ function nameEnds(plot, ends, color, isBold) {
   const names = d3.create("svg:g").attr("class", "ends");
   for (const row of ends) {
     names.append("path").attr("d", `M${x + 2},${y(row.mean)}h2L${x + 10},${y(row.labelY)}`).attr("fill", "none").style("stroke", color(row)).attr("stroke-width", 0.8);
-    names.append("text").attr("x", x + 12).attr("y", y(row.labelY)).attr("dy", "0.32em").style("fill", color(row))
+    names.append("text").attr("x", x + 12).attr("y", y(row.labelY)).attr("dy", "0.32em").attr("text-anchor", "start").style("fill", color(row))
       .attr("font-weight", isBold(row) ? 800 : 500).text(row.name);
   }
   plot.append(names.node());
