@@ -100,9 +100,6 @@ function mapSvg() {
     text(look.color, { x: EDGE + width + 14, y: top + 8, "font-weight": 600 }), ...keys);
 }
 
-/** Return the name of the shown map, as its control has it. */
-const mapName = () => byId("map").querySelector("input:checked").parentElement.textContent.trim();
-
 const saveSvg = () => download(fileName(look.map, "svg"), svgBlob(mapSvg()));
 
 /** Save the same picture with twice as many pixels. */
