@@ -8,13 +8,14 @@ const unpacking = new Map();
 function arraysOf(run, split) {
   const id = `packed-${run}-${positionIn(run)}-${split}`;
   if (!unpacking.has(id)) {
-    const directory = runNow(run).splits[split].arrays;
+    const shown = runNow(run).splits[split], { arrays: directory } = shown;
     unpacking.set(id, inflate(document.getElementById(id).textContent).then((all) => {
       const arrays = {};
       for (const [key, entry] of Object.entries(directory)) {
         if (entry.half) whenAsked(arrays, key, () => readMap(all, entry, arrays[entry.by]?.data));
         else arrays[key] = { data: numbersAt(all, entry), shape: entry.shape };
       }
+      shown.present = Object.fromEntries(COLORINGS.filter((part) => arrays[part]).map((part) => [part, d3.sort(new Set(arrays[part].data))]));
       return arrays;
     }));
   }
