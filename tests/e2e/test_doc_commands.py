@@ -234,7 +234,7 @@ def test_the_settings_of_the_tutorial_are_right(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_the_run_of_the_tutorial_has_the_clusters_that_the_page_describes(tmp_path: Path) -> None:
-    """About a minute: data, training, hidden states and scores, without edits and pictures."""
+    """About a minute: data, training and scores of few checkpoints, without edits and pictures."""
     (block,) = (block for block in blocks_of("toml") if block.page == "docs/tutorial.md")
     file = tmp_path / "small.toml"
     file.write_text(block.text + '[clusters]\ntsne = "none"\n')

@@ -376,16 +376,16 @@ def test_the_numbers_under_the_curves_are_the_scores(
     page: "Page", seen: View, pair: list[Path]
 ) -> None:
     to(page, "verdicts")
-    shows(page, "#curves summary", "Numbers at step 12")
+    shows(page, "#curve-numbers-title", "Numbers at step 12")
     titles = [
         "train_subset (seen in training)",
         "val_subset (unseen pairs)",
         "val_instruction_subset (unseen instructions)",
     ]
-    assert texts(page, "#curves thead th") == ["", *titles]
-    lines = {**{state: state for state in STATES}, "accuracy": "model"}
-    assert texts(page, "#curves tbody th") == list(lines)
-    rows = page.locator("#curves tbody tr").all()
+    assert texts(page, "#curve-numbers thead th") == ["", *titles]
+    lines = {**{state: state for state in reversed(STATES)}, "accuracy": "model"}
+    assert texts(page, "#curve-numbers tbody th") == list(lines)
+    rows = page.locator("#curve-numbers tbody tr").all()
     cells = [[float(cell) for cell in row.locator("td").all_text_contents()] for row in rows]
     for column, split in enumerate(SPLITS):
         (accuracy,) = scores_of(pair[0], split=split, step=12, metric="accuracy")

@@ -265,7 +265,7 @@ def _pack(split: SplitView) -> Packer:
         packer.add(f"cluster/{state}", assigned)
     for name in MAPS:
         for state in split.assigned:
-            packer.add_map(f"{name}/{state}", split.maps[name, state])
+            packer.add_map(f"{name}/{state}", split.maps[name, state], by="input")
     return packer
 
 

@@ -43,7 +43,7 @@ function setUp() {
   byId("target").addEventListener("change", (event) => change({ target: event.target.value === "" ? null : Number(event.target.value) }));
   byId("edit").addEventListener("change", (event) => change({ edit: event.target.value }));
   byId("able").addEventListener("change", (event) => change({ able: event.target.checked }));
-  for (const key of ["fit", "wrong", "able"]) watch([key], () => { byId(key).checked = look[key]; });
+  for (const key of ["fit", "names", "wrong", "able"]) watch([key], () => { byId(key).checked = look[key]; });
   byId("theme").addEventListener("click", () => change({ theme: { "": "dark", dark: "light", light: "" }[look.theme] }));
   choices("color", "color", COLORINGS.map((part) => [part, part]));
   choices("map", "map", MAPS);
