@@ -15,7 +15,7 @@ from playwright.sync_api import sync_playwright
 
 from tasklens.core.seeds import stream
 from tasklens.report.page import page
-from tasklens.report.view import MAPS, SplitView, TaskOverview, TaskView, View
+from tasklens.report.view import MAPS, PLANES, SplitView, TaskOverview, TaskView, View
 from tasklens.scoring.cluster_tracking import follow
 from tasklens.scoring.score_table import Row, to_table
 
@@ -54,7 +54,10 @@ def moving(n: int, n_states: int, n_steps: int, n_tasks: int = 20) -> View:
             for kind in MAPS
             for state in states
         },
-        shown_variance={state: np.full(n_steps, 0.2) for state in states},
+        shown_variance={
+            (plane, state): np.full(n_steps, 0.2) for plane in PLANES for state in states
+        },
+        shown_between={state: np.full(n_steps, 0.8) for state in states},
         assigned=dict.fromkeys(states, followed.assigned),
         followed=dict.fromkeys(states, followed),
     )

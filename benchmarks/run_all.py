@@ -1,4 +1,4 @@
-"""Run all benchmarks, one after the other, and renew the table in docs/performance.md.
+"""Run all benchmarks, one after the other, and renew the table in docs/results/performance.md.
 
 Each runs in a process of its own. All together take less than 20 minutes on two cores, including a
 run of the `default` preset. The courses of training to an accuracy were recorded before (see
@@ -17,7 +17,7 @@ from pathlib import Path
 from common import ROOT, Result, machine
 
 BENCHMARKS = Path(__file__).parent
-PAGE = ROOT / "docs" / "performance.md"
+PAGE = ROOT / "docs" / "results" / "performance.md"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 #: Environment variables that would slow numpy's matrix products, and so the reference.
 HANDICAPS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")

@@ -22,7 +22,7 @@ from tasklens.runs.training_run import TrainingRun
 from tasklens.scoring.score_table import read_score_table
 
 #: The scores of a run of the preset `default`: 30 checkpoints of 8 states.
-SCORES = ROOT / "docs" / "scores" / "seed6.parquet"
+SCORES = ROOT / "docs" / "data" / "scores" / "seed6.parquet"
 
 
 def main() -> None:

@@ -7,7 +7,7 @@
 # Each task runs every eighth run, as many at a time as it has cores. All tasks share one directory,
 # which has to lie where all nodes see it; no task needs another. The same two lines again do what is
 # missing. Two minutes before its time is up a task asks to be queued again and goes on from its
-# runs' last checkpoints. Its time is that of its runs: see docs/scaling.md.
+# runs' last checkpoints. Its time is that of its runs: see docs/how-to/cluster.md.
 #SBATCH --job-name=tasklens
 #SBATCH --cpus-per-task=16
 #SBATCH --mem-per-cpu=2G

@@ -9,7 +9,7 @@ import pandas as pd
 
 from tasklens.core.seeds import stream
 from tasklens.report.edits_view import NOT_RUN, EditsView, Moves
-from tasklens.report.view import MAPS, UNKNOWN, SplitView, TaskOverview, TaskView, View
+from tasklens.report.view import MAPS, PLANES, UNKNOWN, SplitView, TaskOverview, TaskView, View
 from tasklens.scoring.cluster_tracking import follow
 from tasklens.scoring.score_table import Row, score_rows, to_table
 
@@ -92,7 +92,8 @@ def planted_edits() -> EditsView:
         expected=np.array(MOVED_ANSWERS),
         answer=answer,
         centroids={
-            state: np.stack([VIEW_CENTROIDS, scale * VIEW_CENTROIDS]).astype(np.float32)
+            (plane, state): np.stack([VIEW_CENTROIDS, scale * VIEW_CENTROIDS]).astype(np.float32)
+            for plane in PLANES
             for scale, state in enumerate(MOVED_TO, 1)
         },
     )
@@ -125,7 +126,12 @@ def planted_view(
                 key: random.normal(scale=scale, size=(checkpoints, 12, 2)).astype(np.float32)
                 for scale, key in enumerate(itertools.product(MAPS, states), 1)
             },
-            shown_variance={state: np.array([0.1, 0.25, 0.5])[:checkpoints] for state in states},
+            shown_variance={
+                (plane, state): np.array([0.1, 0.25, 0.5])[:checkpoints] / scale
+                for scale, plane in enumerate(PLANES, 1)
+                for state in states
+            },
+            shown_between={state: np.array([0.3, 0.6, 0.9])[:checkpoints] for state in states},
             assigned={state: tracks.assigned for state, tracks in followed.items()},
             followed=followed,
         )

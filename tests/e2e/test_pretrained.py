@@ -1,4 +1,4 @@
-"""Measure SmolLM2-135M as docs/pretrained.md does, if TASKLENS_MODEL names its file."""
+"""Measure SmolLM2-135M as docs/results/pretrained.md does, if TASKLENS_MODEL names its file."""
 
 import json
 import os

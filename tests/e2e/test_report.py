@@ -310,7 +310,7 @@ def test_colouring_changes_the_picture_and_the_legend(page: "Page", seen: View) 
             for button in page.locator("#legend button").all()
         ]
         legend = {match[1]: int(match[2]) for match in titles if match}
-        assert texts(page, "#legend button") == list(legend)
+        assert texts(page, "#legend .name") == list(legend)
         assert legend == expected[colour]
         assert f"coloured by the {colour};" in str(page.get_attribute("#cloud", "aria-label"))
     assert len(pictures) == len(COLOURS)
@@ -376,16 +376,16 @@ def test_the_numbers_under_the_curves_are_the_scores(
     page: "Page", seen: View, pair: list[Path]
 ) -> None:
     to(page, "verdicts")
-    shows(page, "#curves summary", "Numbers at step 12")
+    shows(page, "#curve-numbers-title", "Numbers at step 12")
     titles = [
         "train_subset (seen in training)",
         "val_subset (unseen pairs)",
         "val_instruction_subset (unseen instructions)",
     ]
-    assert texts(page, "#curves thead th") == ["", *titles]
-    lines = {**{state: state for state in STATES}, "accuracy": "model"}
-    assert texts(page, "#curves tbody th") == list(lines)
-    rows = page.locator("#curves tbody tr").all()
+    assert texts(page, "#curve-numbers thead th") == ["", *titles]
+    lines = {**{state: state for state in reversed(STATES)}, "accuracy": "model"}
+    assert texts(page, "#curve-numbers tbody th") == list(lines)
+    rows = page.locator("#curve-numbers tbody tr").all()
     cells = [[float(cell) for cell in row.locator("td").all_text_contents()] for row in rows]
     for column, split in enumerate(SPLITS):
         (accuracy,) = scores_of(pair[0], split=split, step=12, metric="accuracy")
@@ -854,7 +854,7 @@ def test_markup_of_the_users_is_text(browser: "Browser", command: Command, tmp_p
         assert run.name in text(page, "#verdict-note")
         names = [task["name"] for task in tasks["tasks"]]
         plain = [" ".join(name.split()) for name in names]
-        assert texts(page, "#legend button") == plain
+        assert texts(page, "#legend .name") == plain
         rows, hostile = points_of(load_view(run)), set()
         for row, tip in zip(rows, page.evaluate(TIPS, len(rows)), strict=True):
             assert tip[0] == f"{row['instruction']} {row['input']} {row['output']}"

@@ -102,16 +102,14 @@ def test_the_numbers_at_a_checkpoint_are_a_table(page: "Page") -> None:
     for checkpoint, step, e in ((2, 40, 1), (1, 10, 0), (0, 10, 0)):
         page.fill("#step", str(checkpoint))
         shows(page, "#effects-title", re.compile(f"at step {step}, val_subset"))
-        heads = texts(page, "#effects-table thead th")
-        assert heads == ["", *STATES]
-        rows = {
-            text[0]: text[1:]
-            for text in (
-                line.locator("th, td").all_text_contents()
-                for line in page.locator("#effects-table tbody tr").all()
-            )
-        }
-        assert rows["ARI"] == [f"{VIEW_ARI[s][e + 1] + 0.1:.2f}" for s in STATES]
+        lines = [
+            line.locator("th, td").all_text_contents()
+            for line in page.locator("#effects-table tr").all()
+        ]
+        rows = {name: list(column) for name, *column in zip(*lines, strict=True)}
+        shown_states = rows.pop("")
+        assert shown_states == list(reversed(STATES)), "the last one is on top, as in the heat maps"
+        assert rows["ARI"] == [f"{VIEW_ARI[s][e + 1] + 0.1:.2f}" for s in shown_states]
         for name, key in (
             ("shift becomes", ("shift", "becomes")),
             ("patch becomes", ("patch", "becomes")),
@@ -119,7 +117,8 @@ def test_the_numbers_at_a_checkpoint_are_a_table(page: "Page") -> None:
             ("errors repaired", ("repair", "right")),
         ):
             values = VIEW_EFFECTS[key]
-            assert rows[name] == [f"{values[s][e]:.2f}" if s in values else "–" for s in STATES]
+            expected = [f"{values[s][e]:.2f}" if s in values else "–" for s in shown_states]
+            assert rows[name] == expected
         shown = text(page, "#effect-shown")
         assert ("There are no edits at step 0." in shown) == (checkpoint == 0)
         assert f"task at step {step}: 5; the model can do both tasks of 3." in shown

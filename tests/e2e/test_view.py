@@ -19,7 +19,7 @@ from e2e.conftest import Command, Finished, assert_same, changes, contents
 from tasklens import InputError, View
 from tasklens.core.workers import Processes
 from tasklens.report.edits_view import NOT_RUN
-from tasklens.report.view import UNKNOWN
+from tasklens.report.view import MAPS, PLANES, UNKNOWN
 from tasklens.runs.directory import RunDir
 from tasklens.runs.frame_maker import make_frames
 from tasklens.runs.load_run import load_run
@@ -130,12 +130,36 @@ def test_the_view_of_components_is_one_basis_for_all_checkpoints(
             shown = (x - x.mean(axis=0)) @ basis.components_.T * sign
             assert mine[at] == pytest.approx(shown, abs=1e-4 * float(np.abs(x).max()))
             share = shown.var(axis=0).sum() / x.var(axis=0).sum()
-            assert points.shown_variance[state][at] == pytest.approx(share, abs=1e-4)
+            assert points.shown_variance["pca", state][at] == pytest.approx(share, abs=1e-4)
+
+
+def test_the_plane_of_centroids_is_that_of_the_first_split_for_all_splits(
+    tiny: Finished, view: View
+) -> None:
+    task = {split: np.array(columns(tiny.path, split)["task"]) for split in SPLITS}
+
+    def means(x: NDArray[Any], of_split: str) -> NDArray[Any]:
+        return np.stack([x[task[of_split] == t].mean(axis=0) for t in np.unique(task[of_split])])
+
+    for split, state in itertools.product(SPLITS, STATES):
+        points = view.splits[split]
+        mine = points.maps["centroids", state]
+        at_the_end = means(states(tiny.path, 12, SPLITS[0], state), SPLITS[0])
+        plane = PCA(n_components=2, svd_solver="full").fit(at_the_end)
+        x = states(tiny.path, 12, split, state) - at_the_end.mean(axis=0)
+        sign = np.sign((mine[-1] * (x @ plane.components_.T)).sum(axis=0))
+        for at, step in enumerate(STEPS):
+            fit = means(states(tiny.path, step, SPLITS[0], state), SPLITS[0])
+            x = states(tiny.path, step, split, state)
+            shown = (x - fit.mean(axis=0)) @ plane.components_.T * sign
+            assert mine[at] == pytest.approx(shown, abs=1e-4 * float(np.abs(x).max()))
+            share = shown.var(axis=0).sum() / x.var(axis=0).sum()
+            assert points.shown_variance["centroids", state][at] == pytest.approx(share, abs=1e-4)
 
 
 def test_every_state_has_a_map_at_every_checkpoint(view: View) -> None:
     for split in view.splits.values():
-        assert set(split.maps) == set(itertools.product(("tsne", "pca"), STATES))
+        assert set(split.maps) == set(itertools.product(MAPS, STATES))
         for maps in split.maps.values():
             assert maps.shape == (len(STEPS), 10, 2)
             assert np.isfinite(maps).all()
@@ -284,17 +308,23 @@ def test_a_move_on_the_map_is_that_of_the_edited_state(tiny: Finished, view: Vie
     task = np.array(columns(tiny.path, SPLITS[0])["task"])
     for split, moves in view.edits.moves.items():
         names = [view.names["task"][t] for t in moves.tasks]
-        for state, centroids in moves.centroids.items():
+        assert {plane for plane, _ in moves.centroids} == {*PLANES}
+        for (plane, state), centroids in moves.centroids.items():
             at_the_end = states(tiny.path, 12, split, state)
-            basis = PCA(n_components=2, svd_solver="full").fit(at_the_end)
-            located = view.splits[split].maps["pca", state]
+            fitted = at_the_end
+            if plane == "centroids":
+                last = states(tiny.path, 12, SPLITS[0], state)
+                fitted = np.stack([last[task == each].mean(axis=0) for each in np.unique(task)])
+            basis = PCA(n_components=2, svd_solver="full").fit(fitted)
+            located = view.splits[split].maps[plane, state]
             sign = np.sign((located[-1] * basis.transform(at_the_end)).sum(axis=0))
             for e, step in enumerate(view.edits.steps):
                 x, fit = (states(tiny.path, step, each, state) for each in (split, SPLITS[0]))
                 means = {name: fit[task == name].mean(axis=0) for name in names}
                 a, b = names[0], names[-1]
                 edited = x + means[b] - means[a]
-                ends = (edited - x.mean(axis=0)) @ basis.components_.T * sign
+                middle = x if plane == "pca" else np.stack([*means.values()])
+                ends = (edited - middle.mean(axis=0)) @ basis.components_.T * sign
                 arrow = centroids[e, -1] - centroids[e, 0]
                 begin = located[STEPS.index(step)]
                 assert begin + arrow == pytest.approx(ends, abs=1e-4 * float(np.abs(x).max()))

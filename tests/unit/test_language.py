@@ -118,7 +118,8 @@ def page_text(page: str) -> str:
     )
 
 
-PAGES = ("README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")))
+DOCS = (path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+PAGES = ("README.md", "CONTRIBUTING.md", *DOCS)
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))

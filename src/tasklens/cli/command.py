@@ -14,7 +14,7 @@ from tasklens.core import progress
 from tasklens.core.errors import InputError
 
 #: Where the documentation is, in the repository.
-DOCS = "docs/cli.md, docs/settings.md, docs/findings.md"
+DOCS = "docs/reference/cli.md, docs/reference/settings.md, docs/reference/findings.md"
 
 #: Options with a path, which may not be empty: an empty path is the working directory.
 _PATHS = ("--out", "--prompts")

@@ -52,7 +52,9 @@ def export(
     ] = None,
     map_name: Annotated[
         str | None,
-        typer.Option("--map", metavar="tsne|pca", help="The map of atlas. [default: tsne]"),
+        typer.Option(
+            "--map", metavar="tsne|pca|centroids", help="The map of atlas. [default: tsne]"
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -97,7 +99,7 @@ def export(
         )
         return
     if map_name not in (None, *MAPS):
-        raise InputError(f"--map {map_name}: should be {' or '.join(MAPS)}")
+        raise InputError(f"--map {map_name}: should be {', '.join(MAPS[:-1])} or {MAPS[-1]}")
     emit_path(
         export_atlas(
             path,

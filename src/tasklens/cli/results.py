@@ -62,9 +62,9 @@ def verify(
 
     Prints for each finding whether it holds, and the checks that it rests on, with intervals. The
     result in one sentence comes last. One model, with or without its untrained twin, has findings
-    of its own: see docs/findings.md. The exit status is 0 if all findings hold and 1 if one fails
-    or is undecided. The group use stands apart: are the clusters used? It counts only with
-    --require use.
+    of its own: see docs/reference/findings.md. The exit status is 0 if all findings hold and 1 if
+    one fails or is undecided. The group use stands apart: are the clusters used? It counts only
+    with --require use.
     """
     from tasklens.core.files import write_file
     from tasklens.findings.use import USE

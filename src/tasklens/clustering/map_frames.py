@@ -1,7 +1,8 @@
 """Map hidden states to the plane, one frame per checkpoint, so that frames are comparable.
 
-There are two maps. The principal components of the last checkpoint are one basis for all
-checkpoints. t-SNE starts at each checkpoint from the map of the checkpoint before.
+There are three maps. Two are planes that are fitted at the last checkpoint, for all checkpoints:
+of the first two principal components, and of the first two directions between the means of labels.
+t-SNE starts at each checkpoint from the map of the checkpoint before.
 """
 
 import numpy as np
@@ -23,6 +24,7 @@ from tasklens.clustering.tsne import (
 from tasklens.clustering.tsne_affinities import Affinities, affinities
 
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 
 #: Iterations of a frame that starts from another, with and without exaggeration; the factor.
 LOOSENING, SETTLING, EXAGGERATION = 100, 100, 4.0
@@ -32,6 +34,8 @@ SHRUNK = 0.1
 STIFFEST = 0.1
 #: Fewest points that t-SNE maps; fewer are shown by their principal components.
 FEWEST = 8
+#: Means that differ by less than this part of the deviation of the rows differ by rounding.
+NO_DIRECTION = 1e-6
 
 
 def first_frame(x: Floats, *, perplexity: float, seed: int) -> Floats:
@@ -117,14 +121,50 @@ def common_basis(x: Floats) -> Floats:
 
     The largest entry of each is positive, so that rounding cannot reflect the map.
     """
-    basis = np.zeros((2, x.shape[1]), dtype=np.float32)
-    n = min(2, *x.shape)
-    if (x != x[0]).any():
-        with one_thread():
-            components = PCA(n_components=n, random_state=0).fit(x).components_
-        largest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], axis=1)
-        basis[:n] = components * np.sign(largest)
-    return basis
+    return _in_plane(_components(x, 0.0))
+
+
+def centroid_basis(x: Floats, labels: Ints) -> Floats:
+    """Return the first two principal components of the means of labels, (N,), as (2, D).
+
+    Each label counts once, however many rows of (N, D) it has. If the means differ in fewer than
+    two directions, those of the largest remaining variance of all rows follow.
+    """
+    means = means_of(x, labels)
+    least = NO_DIRECTION**2 * float(np.var(x, axis=0, dtype=np.float64).sum())
+    basis = _components(means, least)
+    if len(basis) < 2:
+        rest: Floats = (x - (x @ basis.T) @ basis).astype(np.float32)
+        basis = np.concatenate([basis, _components(rest, least)])
+    return _in_plane(basis)
+
+
+def means_of(x: Floats, labels: Ints) -> Floats:
+    """Return the mean row of each distinct label, ascending, (K, D)."""
+    means = [x[labels == label].mean(axis=0, dtype=np.float64) for label in np.unique(labels)]
+    return np.stack(means).astype(np.float32)
+
+
+def _components(x: Floats, least: float) -> Floats:
+    """Return the first principal components of (N, D) with more than the least variance, (0..2, D).
+
+    The variance is that of N degrees of freedom.
+    """
+    if not (x != x[0]).any():
+        return np.empty((0, x.shape[1]), dtype=np.float32)
+    with one_thread():
+        pca = PCA(n_components=min(2, *x.shape), random_state=0).fit(x)
+    components = pca.components_[pca.explained_variance_ * (len(x) - 1) / len(x) > least]
+    largest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], axis=1)
+    signed: Floats = (components * np.sign(largest)).astype(np.float32)
+    return signed
+
+
+def _in_plane(basis: Floats) -> Floats:
+    """Return two rows of (0..4, D): the first two, or zeros if there are fewer."""
+    plane = np.zeros((2, basis.shape[1]), dtype=np.float32)
+    plane[: len(basis)] = basis[:2]
+    return plane
 
 
 def project(x: Floats, basis: Floats, onto: Floats | None = None) -> Floats:
@@ -143,3 +183,12 @@ def shown_variance(x: Floats, basis: Floats) -> float:
     total = float(np.var(x, axis=0, dtype=np.float64).sum())
     seen = float(np.var(project(x, basis), axis=0, dtype=np.float64).sum())
     return seen / total if total else 0.0
+
+
+def shown_between(x: Floats, labels: Ints, basis: Floats) -> float:
+    """Return the share of the variance between the means of labels, (N,), in two directions (2, D).
+
+    Each row of (N, D) counts as the mean of its label. The share is 0 if all means are equal.
+    """
+    means = means_of(x, labels)
+    return shown_variance(means[np.unique(labels, return_inverse=True)[1]], basis)

@@ -1,7 +1,7 @@
 """Find the first token of the output that should follow a prompt. The module imports no torch.
 
 An output that stands in the text is read there. Otherwise it is read behind the text, with a space
-before it or without: docs/models.md has the rule.
+before it or without: docs/reference/answers.md has the rule.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Read the values of cells: which are missing, how each is written as text, which look alike.
 
-One rule holds for all columns that mean something, and for labels given as arrays; docs/models.md
-states it.
+One rule holds for all columns that mean something, and for labels given as arrays;
+docs/how-to/own-prompts.md states it.
 """
 
 import datetime

@@ -184,7 +184,7 @@ def read_prompts(
         If a file cannot be read (with the line), or a column is missing. If a split has a single
         label, or a single prompt with some label. If a label is of two families, or a split lacks
         one. If a setting is unknown or out of range. If a value is missing or ambiguous:
-        docs/models.md has the rule for all sources.
+        docs/how-to/own-prompts.md has the rule for all sources.
 
     Examples
     --------

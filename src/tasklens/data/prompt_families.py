@@ -1,7 +1,7 @@
 """Families of tasks for prompts: those that come with the package, and a user's files.
 
 The tasks of a family are asked over the same inputs, so that an input does not give its task away.
-docs/models.md describes the files.
+docs/how-to/few-shot-prompts.md describes the files.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

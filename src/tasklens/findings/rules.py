@@ -65,7 +65,7 @@ class Rule:
         return 2 if max(limits, default=1) >= 0.1 else 3
 
 
-#: Thresholds were set before the seeds that docs/reproduction.md reports were run.
+#: Thresholds were set before the seeds that docs/results/reproduction.md reports were run.
 # fmt: off
 RULES = (
     Rule("emergence", statistics.rank_with_step, above=0.7,

@@ -158,7 +158,7 @@ def _draws(curves: Curves, split: str, state: str) -> Floats:
     return draws[-1] if draws else np.empty(0)
 
 
-#: Thresholds were set before the seeds that docs/interventions.md reports were edited.
+#: Thresholds were set before the seeds that docs/results/interventions.md reports were edited.
 # fmt: off
 USE_RULES = (
     Rule("used", normalised, above=0.2, splits=UNSEEN,

@@ -1,6 +1,6 @@
 """Judge the findings on runs: apply each rule to each split, and collect the checks.
 
-docs/error_rates.py counts how often a finding that is false holds.
+docs/scripts/error_rates.py counts how often a finding that is false holds.
 """
 
 from collections.abc import Mapping, Sequence

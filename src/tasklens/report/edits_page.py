@@ -70,6 +70,6 @@ def pack_moves(packer: Packer, moves: Moves) -> dict[str, Any]:
     packer.add("move/expected", moves.expected + 1)
     for state, answer in moves.answer.items():
         packer.add(f"move/answer/{state}", answer + 2)
-    for state, centroids in moves.centroids.items():
-        packer.add_map(f"move/centroids/{state}", centroids)
+    for (plane, state), centroids in moves.centroids.items():
+        packer.add_map(f"move/{plane}/{state}", centroids)
     return {"tasks": moves.tasks.tolist(), "answers": moves.answers}

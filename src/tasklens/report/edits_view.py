@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Plane: TypeAlias = Literal["pca", "centroids"]
 
 #: The number of an answer if nothing was run; `UNKNOWN` stands for any answer without a number.
 NOT_RUN = -2
@@ -33,9 +34,9 @@ class Moves:
     answer: Mapping[str, Ints]
     """The model's answer after the move to each task, (E, M, T), by hidden state: indices into
     `answers`, `UNKNOWN` or `NOT_RUN`."""
-    centroids: Mapping[str, Floats]
-    """The centroids of the tasks on the map "pca", (E, T, 2), by hidden state. A move adds the
-    difference of two to a point. Empty if the map is of other states than those that are edited."""
+    centroids: Mapping[tuple[Plane, str], Floats]
+    """The centroids of the tasks, (E, T, 2), by map ("pca" or "centroids") and hidden state. A move
+    adds the difference of two to a point. Empty if the maps are of other states than the edits."""
 
     def __repr__(self) -> str:
         return f"Moves({len(self.point):,} points, {len(self.tasks)} tasks)"

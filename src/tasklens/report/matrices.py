@@ -17,6 +17,9 @@ Values = npt.NDArray[np.float64]
 #: The largest number of rows if the cells contain numbers, and if every row is named.
 NUMBERED, NAMED_ROWS = 12, 60
 COLORS = "cividis"
+#: An ARI up to `FAINT` is hardly a colour of the scale. Of a matrix of tasks, all pairs are about
+#: equal if they differ by less than `EVEN`. The report's page has the same limits.
+FAINT, EVEN = 0.1, 0.1
 
 
 def matrix_side(n: int) -> float:
@@ -58,7 +61,10 @@ def name_checkpoints(ax: Axes, steps: Sequence[int], names: Mapping[int, str]) -
     if names:
         name_cells(ax, "x", [drawable(names.get(step, str(step))) for step in steps])
         return
-    some = np.unique(np.linspace(0, len(steps) - 1, min(5, len(steps))).round().astype(int))
+    last = len(steps) - 1
+    # At equal distances if possible: names of neighbours would overlap.
+    ticks = next((n for n in (5, 4, 3) if last % (n - 1) == 0), 5 if last > 9 else 2)
+    some = np.unique(np.linspace(0, last, ticks).round().astype(int))
     shown = [steps[i] for i in some]
     ax.set_xticks(some, [f"{s // 1000:,}k" if s >= 10_000 else f"{s:,}" for s in shown])
     ax.set_xlabel("training step")

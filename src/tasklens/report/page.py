@@ -18,7 +18,7 @@ from tasklens.findings.verdict import Verdict
 from tasklens.findings.verdict_text import interval_text, location_lines, number_text, verdict_json
 from tasklens.report.edits_page import edits_data, pack_moves
 from tasklens.report.page_arrays import Packer, script_json
-from tasklens.report.view import MAPS, SplitView, View
+from tasklens.report.view import MAPS, PLANES, SplitView, View
 from tasklens.scoring.crossed_text import SCORES as CROSSED_SCORES
 from tasklens.scoring.crossed_text import crossed_columns
 from tasklens.scoring.score_table import CONTROLS, summarise, to_frame
@@ -30,6 +30,7 @@ SCRIPTS = (
         "unpack.js",
         "look.js",
         "symbols.js",
+        "maps.js",
         "charts.js",
         "curves.js",
         "names.js",
@@ -234,7 +235,11 @@ def _split_data(split: SplitView) -> dict[str, Any]:
     return {
         "n": len(split),
         "instructions": sorted(set(split.instruction)),
-        "shown_variance": {s: _rounded(share) for s, share in split.shown_variance.items()},
+        "shown_variance": {
+            plane: {state: _rounded(split.shown_variance[plane, state]) for state in split.assigned}
+            for plane in PLANES
+        },
+        "shown_between": {s: _rounded(share) for s, share in split.shown_between.items()},
         "followed": {
             state: {
                 "tasks": followed.tasks.tolist(),
@@ -260,7 +265,7 @@ def _pack(split: SplitView) -> Packer:
         packer.add(f"cluster/{state}", assigned)
     for name in MAPS:
         for state in split.assigned:
-            packer.add_map(f"{name}/{state}", split.maps[name, state])
+            packer.add_map(f"{name}/{state}", split.maps[name, state], by="input")
     return packer
 
 

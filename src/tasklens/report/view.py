@@ -18,17 +18,22 @@ from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
 from tasklens.data.instances import split_title
 from tasklens.data.names import find_split, find_state, listed
-from tasklens.report.edits_view import EditsView
+from tasklens.report.edits_view import EditsView, Plane
 from tasklens.report.summary import best_state
 from tasklens.scoring.cluster_tracking import Followed
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float32]
-Map: TypeAlias = Literal["tsne", "pca"]
+Map: TypeAlias = Literal["tsne", "pca", "centroids"]
 
-MAPS: tuple[Map, ...] = ("tsne", "pca")
-"""The two maps of a hidden state: t-SNE, which starts from the map of the checkpoint before, and
-principal components, which are the same for all checkpoints."""
+PLANES: tuple[Plane, ...] = ("pca", "centroids")
+"""The maps that are planes, fitted at the last checkpoint and the same for all. "pca" has the first
+two principal components of the points. "centroids" has those of the centroids of the tasks, which
+are computed from the first split."""
+
+MAPS: tuple[Map, ...] = ("tsne", *PLANES)
+"""The maps of a hidden state: t-SNE, which starts from the map of the checkpoint before, and the
+planes."""
 
 UNKNOWN = -1
 """The number of an answer that is not known."""
@@ -61,8 +66,11 @@ class SplitView:
     """Whether each answer is right, (S, N); None if no output is known."""
     maps: Mapping[tuple[Map, str], Floats]
     """Coordinates of the points, (S, N, 2), by map and hidden state."""
-    shown_variance: Mapping[str, npt.NDArray[np.float64]]
-    """The share of the variance that the map "pca" shows, (S,), by hidden state."""
+    shown_variance: Mapping[tuple[Map, str], npt.NDArray[np.float64]]
+    """The share of the variance that a plane shows, (S,), by map and hidden state."""
+    shown_between: Mapping[str, npt.NDArray[np.float64]]
+    """The share of the variance between tasks that the map "centroids" shows, (S,), by hidden
+    state."""
     assigned: Mapping[str, Ints]
     """The task to which each point's cluster is assigned, (S, N), by hidden state, for the first
     cluster seed. Numbers from the number of tasks on are clusters without a task."""

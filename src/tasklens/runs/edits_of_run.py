@@ -7,12 +7,12 @@ import numpy as np
 from tasklens.core.text import without_slash
 from tasklens.interventions.cell import Arrays, EditKey
 from tasklens.interventions.effects import SplitPairs
-from tasklens.report.edits_view import NOT_RUN, EditsView, Moves
-from tasklens.report.view import UNKNOWN
+from tasklens.report.edits_view import NOT_RUN, EditsView, Moves, Plane
+from tasklens.report.view import PLANES, UNKNOWN
 from tasklens.runs.frame_maker import frames_name, index_of, points_name
 from tasklens.runs.kept_edits import edited_steps, read_edits
 from tasklens.runs.run import Run
-from tasklens.runs.run_arrays import Ints
+from tasklens.runs.run_arrays import Floats, Ints
 
 #: The edit that the report shows on the map.
 MOVE = "shift"
@@ -70,7 +70,8 @@ def _moves(
     with_centroid = np.unique(first_split.of_family(family).instances.task)
     column = np.flatnonzero(np.isin(pairs.tasks, with_centroid))
     tasks = pairs.tasks[column]
-    answer, centroids = {}, {}
+    answer: dict[str, Ints] = {}
+    centroids: dict[tuple[Plane, str], Floats] = {}
     at = [run.steps.index(step) for step in steps]
     for state in run.state_names:
         name = EditKey(split, position, state, MOVE).name("answer")
@@ -82,11 +83,11 @@ def _moves(
             if given is not None:
                 ran = pairs.pairs[np.ix_(row, column)]
                 answer[state][e] = np.where(ran, given.T[np.ix_(row, column)], NOT_RUN)
-        located = frames[f"{frames_name(run, split, state, position, family)}/centroids"][
-            at
-        ]  # (E, T', 2)
-        if located.shape[1]:
-            centroids[state] = located[:, np.searchsorted(with_centroid, tasks)]
+        for plane in PLANES:
+            name = f"{frames_name(run, split, state, position, family)}/{plane}_tasks"
+            located = frames[name][at]  # (E, T', 2)
+            if located.shape[1]:
+                centroids[plane, state] = located[:, np.searchsorted(with_centroid, tasks)]
     return Moves(
         point=np.searchsorted(points, pairs.index[row]),
         tasks=np.searchsorted(all_tasks, tasks),

@@ -95,7 +95,7 @@ def export_atlas(
         A measured position; by default the first.
     family : str, optional
         A family of tasks, if there are several; by default the first. Two of them share no map.
-    map : {"tsne", "pca"}
+    map : {"tsne", "pca", "centroids"}
         The map whose coordinates are x and y.
 
     Returns
@@ -118,7 +118,7 @@ def export_atlas(
     """
     run = run if isinstance(run, Run) else load_run(run)
     if map not in MAPS:
-        raise InputError(f"map = {map!r}: should be {' or '.join(MAPS)}")
+        raise InputError(f"map = {map!r}: should be {', '.join(MAPS[:-1])} or {MAPS[-1]}")
     cells = _Cells(run, _listed(layers), _listed(steps), _listed(splits), position)
     if not has_frames(run):
         with run.directory.locked():

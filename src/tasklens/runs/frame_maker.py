@@ -178,15 +178,17 @@ def _shown_parts(run: Run) -> list[tuple[str, str]]:
 
 def _shown(run: Run, split: str, family: str) -> Shown:
     settings, first = run.settings, next(iter(run.splits))
+    points = _shown_points(run, split, family)
     return Shown(
-        _rows(run, split, family),
-        _shown_points(run, split, family),
-        settings.measure,
-        (),
-        settings.report.perplexity,
-        settings.report.stay,
-        _rows(run, first, family),
-        run.instances(first).of_family(family).instances.task,
+        rows=_rows(run, split, family),
+        points=points,
+        measure=settings.measure,
+        regressors=(),
+        perplexity=settings.report.perplexity,
+        stay=settings.report.stay,
+        task=run.instances(split).of_family(family).instances.task[points],
+        fit=_rows(run, first, family),
+        fit_task=run.instances(first).of_family(family).instances.task,
     )
 
 

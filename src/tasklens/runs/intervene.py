@@ -87,7 +87,7 @@ def intervene(
     """Edit hidden states and return how the answers of the model change.
 
     Each instance is moved from its own task to every other one, beside controls of the same length
-    or dimension: see docs/interventions.md. The answers of a run are kept in its directory, and a
+    or dimension: see docs/reference/edits.md. The answers of a run are kept in its directory, and a
     second call does only what is missing. With edits of the user nothing is kept.
 
     Parameters

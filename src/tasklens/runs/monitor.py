@@ -54,9 +54,9 @@ class ClusterMonitor:
     out : path
         The run directory.
     changes : mapping, or sequence of str, optional
-        Changes of the settings of a model run, see docs/probe-settings.md: ``{"states.positions":
-        ["query"]}``, or lines ``"measure.k=[16]"``. One process measures, unless ``workers`` is
-        changed, as a training uses the other cores.
+        Changes of the settings of a model run, see docs/reference/probe-settings.md:
+        ``{"states.positions": ["query"]}``, or lines ``"measure.k=[16]"``. One process
+        measures, unless ``workers`` is changed, as a training uses the other cores.
     checkpoints : path, optional
         Directory in which the training saves ``checkpoint-N``. `tasklens intervene` opens them.
     resume : bool

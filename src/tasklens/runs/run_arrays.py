@@ -287,7 +287,7 @@ class RunArrays(Stages):
         """Return the model's answers as tokens, (n,) by split, unmeasured splits included.
 
         They follow the input token of a training run. Those of a model run follow the prompt, as
-        it is read at the first position: docs/models.md has the rule.
+        it is read at the first position: docs/reference/answers.md has the rule.
         """
         self.check_states(step, ANSWER)
         whole: Ints = np.asarray(read_states(self.directory.states_at(step), ANSWER))

@@ -13,7 +13,7 @@ from tasklens.core.files import write_file
 from tasklens.core.progress import status
 from tasklens.findings.verdict import Verdict
 from tasklens.report.page import GENERATOR, page
-from tasklens.report.view import MAPS, UNKNOWN, SplitView, View
+from tasklens.report.view import MAPS, PLANES, UNKNOWN, SplitView, View
 from tasklens.runs.edits_of_run import edits_view
 from tasklens.runs.frame_maker import frames_name, has_frames, index_of, make_frames, points_name
 from tasklens.runs.load_run import load_run
@@ -152,7 +152,14 @@ def view_of(run: Run, position: str, family: str = "") -> View:
                 for each in MAPS
                 for state, name in frames_of.items()
             },
-            shown_variance={state: frames[f"{name}/share"] for state, name in frames_of.items()},
+            shown_variance={
+                (each, state): frames[f"{name}/{each}_variance"]
+                for each in PLANES
+                for state, name in frames_of.items()
+            },
+            shown_between={
+                state: frames[f"{name}/centroids_between"] for state, name in frames_of.items()
+            },
             assigned={state: each.assigned[:, points] for state, each in followed.items()},
             followed=followed,
         )

@@ -9,10 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tasklens.clustering.map_frames import (
+    centroid_basis,
     common_basis,
     first_frame,
+    means_of,
     next_frame,
     project,
+    shown_between,
     shown_variance,
 )
 from tasklens.runs.states_on_disk import read_states
@@ -21,6 +24,7 @@ from tasklens.scoring.score_cells import MeasureSettings, prepared
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class Shown:
     """What is taken out of the states first."""
     perplexity: float
     stay: float
+    task: Ints
+    """The tasks of the points, (N,)."""
     fit: slice | Ints
     """The rows from which the centroids of the tasks are computed."""
     fit_task: Ints
@@ -43,22 +49,21 @@ class Shown:
 
     def read(self, directory: Path, state: str) -> Floats:
         """Return a hidden state of the points, as it is clustered, (N, D)."""
-        whole = read_states(directory, state)
-        if self.regressors:
-            whole = residuals(whole, self.regressors)
-        return prepared(whole[self.rows], self.measure)[self.points]
+        return prepared(self._whole(directory, state)[self.rows], self.measure)[self.points]
 
-    def centroids(self, directory: Path, state: str, basis: Floats) -> Floats:
-        """Return where the centroids of the T tasks lie on the map of a basis (2, D): (T, 2).
+    def read_fit(self, directory: Path, state: str) -> Floats:
+        """Return the states from which centroids are computed, as they are clustered, (F, D)."""
+        return prepared(self._whole(directory, state)[self.fit], self.measure)
 
-        There are none, (0, 2), if the map is not one of the states as a model has them.
-        """
-        if self.measure.standardize or self.measure.normalize or self.regressors:
-            return np.empty((0, 2), dtype=np.float32)
+    def _whole(self, directory: Path, state: str) -> Floats:
         whole = read_states(directory, state)
-        x, fit = whole[self.rows][self.points], whole[self.fit]
-        means = [fit[self.fit_task == t].mean(axis=0) for t in np.unique(self.fit_task)]
-        return project(np.stack(means), basis, onto=x)
+        return residuals(whole, self.regressors) if self.regressors else whole
+
+    @property
+    def edited(self) -> bool:
+        """True if the map is of the states as a model has them, which edits change."""
+        measure = self.measure
+        return not (measure.standardize or measure.normalize or self.regressors)
 
     def next(self, x: Floats, before: Floats, seed: int) -> Floats:
         """Return the map (N, 2) that starts from another one."""
@@ -66,16 +71,28 @@ class Shown:
 
 
 class StateFrames(NamedTuple):
-    """The frames of one hidden state on one split, at S checkpoints."""
+    """The frames of one hidden state on one split, at S checkpoints.
+
+    A plane is that of the last checkpoint if it has the same width D.
+    """
 
     tsne: Floats
     """(S, N, 2)."""
     pca: Floats
-    """(S, N, 2), in the basis of the last checkpoint if it has the same width D."""
-    share: npt.NDArray[np.float64]
-    """The share of the variance that the principal components show, (S,)."""
+    """In the plane of the first two principal components, (S, N, 2)."""
     centroids: Floats
-    """The centroids of the T tasks on the map of principal components, (S, T, 2)."""
+    """In the plane of the centroids of the tasks, (S, N, 2)."""
+    pca_variance: Doubles
+    """The share of the variance that the principal components show, (S,)."""
+    centroids_variance: Doubles
+    """The share of the variance that the plane of the centroids shows, (S,)."""
+    centroids_between: Doubles
+    """The share of the variance between tasks that this plane shows, (S,)."""
+    pca_tasks: Floats
+    """The centroids of the T tasks on the map of principal components, (S, T, 2); no edit moves
+    points, and T is 0, if the maps are not of the states as a model has them."""
+    centroids_tasks: Floats
+    """The same on the map of centroids."""
 
 
 def first_frames(
@@ -102,15 +119,28 @@ def state_frames(
 
     There is a directory for each checkpoint, a seed for each but the first, whose map is given.
     """
-    last = common_basis(shown.read(directories[-1], state))
-    tsne, pca, share, centroids = [first], [], [], []
+    last_pca = common_basis(shown.read(directories[-1], state))
+    last_centroids = centroid_basis(shown.read_fit(directories[-1], state), shown.fit_task)
+    frames: list[StateFrames] = []
     for i, directory in enumerate(directories):
-        x = shown.read(directory, state)
-        if i > 0:
-            tsne.append(shown.next(x, tsne[-1], seeds[i - 1]))
-        # Another model may have another width: its map has its own principal components.
-        basis = last if x.shape[1] == last.shape[1] else common_basis(x)
-        pca.append(project(x, basis))
-        share.append(shown_variance(x, basis))
-        centroids.append(shown.centroids(directory, state, basis))
-    return StateFrames(np.stack(tsne), np.stack(pca), np.array(share), np.stack(centroids))
+        x, fit = shown.read(directory, state), shown.read_fit(directory, state)
+        y = shown.next(x, frames[-1].tsne, seeds[i - 1]) if i > 0 else first
+        # Another model may have another width: its maps have planes of their own.
+        same = x.shape[1] == last_pca.shape[1]
+        pca = last_pca if same else common_basis(x)
+        plane = last_centroids if same else centroid_basis(fit, shown.fit_task)
+        means = means_of(fit, shown.fit_task)
+        located = means if shown.edited else means[:0]
+        frames.append(
+            StateFrames(
+                tsne=y,
+                pca=project(x, pca),
+                centroids=project(x, plane, onto=means),
+                pca_variance=np.array(shown_variance(x, pca)),
+                centroids_variance=np.array(shown_variance(x, plane)),
+                centroids_between=np.array(shown_between(x, shown.task, plane)),
+                pca_tasks=project(located, pca, onto=x),
+                centroids_tasks=project(located, plane, onto=means),
+            )
+        )
+    return StateFrames(*map(np.stack, zip(*frames, strict=True)))

@@ -130,7 +130,7 @@ def read_score_table(path: Path, content: bytes | None = None) -> pa.Table:
     if missing == ["position"]:
         raise InputError(
             f"{path}: no column 'position': tasklens 0.1.0 wrote it; measure the run again, or "
-            "convert the table by docs/convert_scores.py"
+            "convert the table by docs/scripts/convert_scores.py"
         )
     if missing:
         raise InputError(f"{path}: no column {missing[0]!r}: should be {SCHEMA.names}")
@@ -173,12 +173,12 @@ def read_scores(path: Path | str) -> "pd.DataFrame":
         - `metric`, `value`: such as ``ari``, from -1 to 1, or ``accuracy``, from 0 to 1. Of all
           starts of a cell, ``near_best_starts`` end within 1 % of the least inertia; their ARI is
           from ``ari_low`` to ``ari_high``. Those that end in the name of a crossed column, such as
-          ``ari_within_form``, are defined in docs/models.md. Scores of the hidden states without
-          clusters, and those of answers, are below.
+          ``ari_within_form``, are defined in docs/how-to/own-prompts.md. Scores of the hidden
+          states without clusters, and those of answers, are below.
 
     Notes
     -----
-    Scores of hidden states in the space ``raw``; docs/run-directory.md has their definitions:
+    Scores of hidden states in the space ``raw``, as docs/reference/run-directory.md defines them:
 
     - ``variance_task``, ``variance_input`` and others: the share of the variance between groups;
     - ``separation``: the variance between tasks over the largest within them;
@@ -206,7 +206,7 @@ def read_scores(path: Path | str) -> "pd.DataFrame":
     The last three are measured with ``states.answers=whole``.
 
     Places among the centroids, which are the mean states of the tasks on the first split, have
-    these scores; docs/findings.md explains them:
+    these scores; docs/reference/findings.md explains them:
 
     - ``errors``: the number of wrong answers;
     - ``error_auroc``: the area under the ROC curve with which the distance to the own task's

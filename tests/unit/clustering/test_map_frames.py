@@ -12,11 +12,13 @@ from sklearn.neighbors import NearestNeighbors
 
 from tasklens.clustering import numba_compile
 from tasklens.clustering.map_frames import (
+    centroid_basis,
     common_basis,
     first_frame,
     laid_on,
     next_frame,
     project,
+    shown_between,
     shown_variance,
 )
 from tasklens.clustering.tsne import tsne
@@ -204,3 +206,41 @@ def test_what_does_not_vary_has_no_direction() -> None:
     assert common_basis(x).tolist() == [[1], [0]]
     assert project(x, common_basis(x)).tolist() == [[i - 2, 0] for i in range(5)]
     assert shown_variance(x, common_basis(x)) == pytest.approx(1)
+
+
+def test_the_plane_of_centroids_is_that_of_their_components() -> None:
+    x, unequal = grouped(BEFORE), np.minimum(np.arange(N) // 10, GROUPS - 1)
+    for labels in (BEFORE, unequal):
+        means = np.stack([x[labels == g].mean(axis=0) for g in range(GROUPS)])
+        witness = PCA(n_components=2, svd_solver="full").fit(means)
+        basis = centroid_basis(x, 7 * labels)
+        assert np.abs((basis * witness.components_).sum(axis=1)) == pytest.approx([1, 1], abs=1e-5)
+        weights = np.bincount(labels) / N
+        squares = np.square(means - weights @ means)
+        seen = np.square((means - weights @ means) @ witness.components_.T)
+        share = float((weights @ seen).sum() / (weights @ squares).sum())
+        assert shown_between(x, labels, basis) == pytest.approx(share, abs=1e-5)
+    assert centroid_basis(-x, unequal) == pytest.approx(basis, abs=1e-5), "no rounding mirrors it"
+
+
+def test_two_centroids_have_one_direction_and_the_largest_remaining_variance_is_the_other() -> None:
+    noise = stream(0, "noise").normal(size=(N, 3)) * [0.5, 3, 1]
+    side = np.arange(N) % 2
+    for label in (0, 1):
+        noise[side == label] -= noise[side == label].mean(axis=0)
+    x = (noise + side[:, None] * [4, 0, 0]).astype(np.float32)
+    assert np.abs(centroid_basis(x, side)) == pytest.approx(np.eye(2, 3), abs=0.05)
+    assert shown_between(x, side, centroid_basis(x, side)) == pytest.approx(1, abs=1e-5)
+    one = np.zeros(N, dtype=np.int64)
+    assert centroid_basis(x, one) == pytest.approx(common_basis(x), abs=1e-5)
+    # Means that differ by rounding only have no direction.
+    same = np.concatenate([x, x]) + np.float32(100)
+    assert centroid_basis(same, np.repeat([0, 1], N)) == pytest.approx(common_basis(same), abs=1e-5)
+
+
+def test_the_plane_of_equal_rows_or_of_one_column_lacks_directions() -> None:
+    x = np.full((4, 3), 2.5, dtype=np.float32)
+    assert not centroid_basis(x, np.arange(4)).any()
+    assert shown_between(x, np.arange(4), np.eye(2, 3, dtype=np.float32)) == 0
+    x = np.arange(6, dtype=np.float32)[:, None]
+    assert np.abs(centroid_basis(x, np.arange(6) % 2)).tolist() == [[1], [0]]

@@ -1,4 +1,4 @@
-"""Values become names by one rule; the expected names are those that docs/models.md promises."""
+"""Values become names by one rule, that of docs/how-to/own-prompts.md."""
 
 import datetime
 import enum

@@ -51,11 +51,13 @@ def instructions(rows: list[Row]) -> dict[tuple[str, int], str]:
 
 
 def test_committed_files_are_what_the_maker_gives() -> None:
-    prompt_sets = runpy.run_path(str(ROOT / "docs" / "make_prompt_sets.py"))["prompt_sets"]()
+    prompt_sets = runpy.run_path(str(ROOT / "docs" / "scripts" / "make_prompt_sets.py"))[
+        "prompt_sets"
+    ]()
     assert set(prompt_sets) == set(NAMES) == {path.name for path in DIRECTORY.glob("*.jsonl")}
     for name, text in prompt_sets.items():
         drifted = (DIRECTORY / name).read_bytes() != text.encode()
-        assert not drifted, "run: python docs/make_prompt_sets.py"
+        assert not drifted, "run: python docs/scripts/make_prompt_sets.py"
 
 
 @pytest.mark.parametrize(
@@ -75,15 +77,13 @@ def test_committed_files_are_what_the_maker_gives() -> None:
     ],
 )
 def test_the_maker_refuses_a_broken_source(right: str, wrong: str, tmp_path: Path) -> None:
-    maker = (ROOT / "docs" / "make_prompt_sets.py").read_text()
-    source = (ROOT / "docs" / "tasks_in_words.toml").read_text(encoding="utf-8")
+    source = (ROOT / "docs" / "data" / "tasks_in_words.toml").read_text(encoding="utf-8")
     assert right in source
-    (tmp_path / "make_prompt_sets.py").write_text(maker)
-    broken = source.replace(right, wrong)
-    (tmp_path / "tasks_in_words.toml").write_text(broken, encoding="utf-8")
-    script = runpy.run_path(str(tmp_path / "make_prompt_sets.py"))
+    path = tmp_path / "tasks_in_words.toml"
+    path.write_text(source.replace(right, wrong), encoding="utf-8")
+    script = runpy.run_path(str(ROOT / "docs" / "scripts" / "make_prompt_sets.py"))
     with pytest.raises(ValueError, match=r"tasks_in_words\.toml: "):
-        script["prompt_sets"]()
+        script["prompt_sets"](path)
 
 
 def test_columns(rows: list[Row]) -> None:

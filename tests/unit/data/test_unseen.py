@@ -318,9 +318,9 @@ def test_refused_unseen_tasks_of_a_file(change: dict[str, Any], message: str) ->
 
 
 def test_the_examples_of_the_documentation_are_worlds() -> None:
-    page = (Path(__file__).parents[3] / "docs/run-directory.md").read_text()
+    page = (Path(__file__).parents[3] / "docs/reference/run-directory.md").read_text()
     (document,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
-    taskset = tasks_from_json(document, "docs/run-directory.md", TaskSettings())
+    taskset = tasks_from_json(document, "docs/reference/run-directory.md", TaskSettings())
     assert [len(task.unseen) for task in taskset.all_tasks] == [1, 0, 0]
     (regexes,) = re.findall(r"--set 'tasks.regexes=(.*?)'", page)
     own = {"regexes": json.loads(regexes), "unseen_distributions": 1, "unseen_tasks": 1}

@@ -1,4 +1,4 @@
-"""The tables of docs/reproduction.md are those of the committed files, and of several seeds."""
+"""The tables of the page on the runs are those of the committed files, and of several seeds."""
 
 import math
 import re
@@ -21,17 +21,17 @@ from tasklens.runs.sweep_file import read_sweep
 from tasklens.scoring.score_table import table_to_csv_bytes
 
 DOCS = Path(__file__).parents[3] / "docs"
-PAGE = (DOCS / "reproduction.md").read_text()
+PAGE = (DOCS / "results" / "reproduction.md").read_text()
 BLOCKS = ("embed", *(f"block{i}" for i in range(1, 7)))
 
 
 @pytest.fixture(scope="module")
 def tables() -> dict[str, str]:
-    return all_tables(DOCS)
+    return all_tables(DOCS / "data")
 
 
 def test_every_table_of_the_page_is_that_of_the_committed_files(tables: dict[str, str]) -> None:
-    assert filled(PAGE, tables) == PAGE, "run: python docs/make_tables.py"
+    assert filled(PAGE, tables) == PAGE, "run: python docs/scripts/make_tables.py"
     number = sum(table.count("\n| --- |") for table in tables.values())
     assert PAGE.count("\n| --- |") == number, "no table is written by hand"
 
@@ -78,7 +78,7 @@ def points(path: Path, name: str, finals: Any, positions: tuple[str, ...] = ("in
     ``finals`` returns the final ARI of a run (values, seed), position and layer; None: not run.
     """
     rows = []
-    for point in read_sweep(DOCS / f"sweeps/{name}.toml").points:
+    for point in read_sweep(DOCS / f"data/sweeps/{name}.toml").points:
         seed = point.settings.seed
         base: dict[str, Any] = {"run": point.name, "seed": seed, **point.values}
         for split in ("train_subset", "val_subset", "val_instruction_subset"):
@@ -94,7 +94,7 @@ def points(path: Path, name: str, finals: Any, positions: tuple[str, ...] = ("in
             control = {"split": split, "position": "", "layer": "control:symbols"}
             rows.append(base | control | {"space": "raw", "final": 0.375})
     (path / "results").mkdir(exist_ok=True)
-    (path / "world.toml").write_bytes((DOCS / "sweeps/world.toml").read_bytes())
+    (path / "world.toml").write_bytes((DOCS / "data/sweeps/world.toml").read_bytes())
     names = list(dict.fromkeys(key for row in rows for key in row))
     table = pa.table({key: [row.get(key) for row in rows] for key in names})
     file = path / "results" / f"{name}.csv"
@@ -166,7 +166,7 @@ def test_a_seed_without_a_run_that_a_statement_needs_has_no_number(tmp_path: Pat
     sweeps = {"positions": points(tmp_path, "positions", finals)}
     assert values_of(statement(above=0.5), sweeps) == {303: 0.75}
     assert values_of(statement(above=0.5), {}) == {}
-    others = {"trials": Points(DOCS / "sweeps/results/trials.csv")}  # have another seed
+    others = {"trials": Points(DOCS / "data/sweeps/results/trials.csv")}  # have another seed
     (line,) = statements_table([statement(above=0.5)], sweeps | others).splitlines()[2:]
     assert line == "| positions | it is so | ARI: > 0.5 | - | 0.75 | holds |"
 

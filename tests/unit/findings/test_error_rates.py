@@ -98,7 +98,7 @@ def test_every_finding_has_a_null_and_what_was_measured_has_enough_tables() -> N
     assert len(measured) == len(ROWS)
     wanted = {scenario.key: scenario.tables for scenario in error_rates.scenarios(500)}
     for row in ROWS:
-        assert row.tables >= wanted.get(row.key, 500), "run: python docs/error_rates.py"
+        assert row.tables >= wanted.get(row.key, 500), "run: python docs/scripts/error_rates.py"
     edges = {row.finding for row in ROWS if row.kind == "edge"}
     assert edges >= set(FINDINGS), "the page names all others that are not measured"
     for row in ROWS:

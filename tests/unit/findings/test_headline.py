@@ -94,7 +94,7 @@ def test_controls_that_are_not_far_below_are_named() -> None:
     assert "undecided whether all controls stay below half" in headline(planted(controls={}))
 
 
-def test_without_unseen_data_the_sentence_says_so() -> None:
+def test_the_sentence_mentions_that_nothing_was_held_out() -> None:
     text = headline(planted(splits=("train_subset",)))
     assert "sorts pairs that training had by task" in text
     assert "; nothing was tested on unseen data; " in text

@@ -18,7 +18,7 @@ from tasklens.report.heatmaps import (
     figure_order,
     figure_world,
 )
-from tasklens.report.matrices import NAMED_ROWS
+from tasklens.report.matrices import NAMED_ROWS, name_checkpoints
 from tasklens.report.view import View
 from tasklens.scoring.score_table import to_table
 from views import VIEW_ARI, planted_view
@@ -72,6 +72,35 @@ def test_only_what_was_scored_has_a_panel_or_a_colour() -> None:
     assert np.argwhere(np.isnan(cells(panels[0]))).tolist() == [[1, 1]]
 
 
+def test_a_heat_map_without_content_is_a_sentence_with_its_largest_value() -> None:
+    view = planted_view()
+    rows = view.table.to_pylist()
+    for scale, expected in (
+        (0.4, {"task", "input"}),
+        (0.02, {"task"}),  # one remains
+    ):
+        faint = [
+            row | {"value": row["value"] * (0.4 if row["metric"] == "ari_output" else scale)}
+            for row in rows
+        ]
+        figure = figure_agreement(dataclasses.replace(view, table=to_table(faint)))
+        assert {title(ax).split()[-1] for ax in heat_maps(figure)} == expected
+        lines = str(figure.get_supxlabel()).splitlines()
+        assert lines[-1] == "ARI against the output: at most 0.08 (embed, step 0)"
+        assert len(lines) == 3 - len(expected)
+        assert_nothing_cut_off(figure)
+
+
+@pytest.mark.parametrize(
+    ("n", "ticks_at"),
+    [(1, [0]), (2, [0, 1]), (7, [0, 2, 4, 6]), (8, [0, 7]), (41, [0, 10, 20, 30, 40])],
+)
+def test_named_checkpoints_are_far_enough_apart(n: int, ticks_at: list[int]) -> None:
+    ax = Figure().subplots()
+    name_checkpoints(ax, range(n), {})
+    assert [int(tick) for tick in ax.get_xticks()] == ticks_at
+
+
 def test_a_table_without_agreement_is_refused() -> None:
     view = dataclasses.replace(planted_view(), table=to_table([]))
     with pytest.raises(
@@ -87,26 +116,33 @@ def test_counts_are_those_made_by_hand() -> None:
     figure = figure_contingency(planted_view(), "block2", 40, "train_subset")
     (ax,) = heat_maps(figure)
     counts = np.array([[4, 0, 0], [0, 4, 0], [0, 1, 3]])
-    np.testing.assert_allclose(cells(ax), counts / 4)
-    assert numbers(ax) == {cell: str(n) for cell, n in np.ndenumerate(counts)}
+    np.testing.assert_allclose(cells(ax), np.where(counts, counts / 4, np.nan))
+    assert numbers(ax) == {cell: str(n) for cell, n in np.ndenumerate(counts) if n}
     assert ticks(ax, "x") == ticks(ax, "y") == ["plus", "minus", "swap"]
-    assert figure.get_suptitle() == "block2, step 40\ntrain_subset (seen in training): 12 points"
+    assert figure.get_suptitle() == (
+        "block2, step 40\ntrain_subset (seen in training): 12 points\n"
+        "11 are in the cluster of their task"
+    )
     top, bottom = ax.get_ylim()
     assert top > bottom, "the first task is the highest"
     colors = {text.get_position()[::-1]: text.get_color() for text in ax.texts}
-    assert (colors[0, 0], colors[0, 1], colors[2, 1]) == ("black", "white", "white"), "legible"
+    assert (colors[0, 0], colors[2, 1]) == ("black", "white"), "legible"
 
 
 def test_clusters_without_a_task_come_last_and_tasks_without_a_cluster_have_no_column() -> None:
     figure = figure_contingency(planted_view())
-    assert figure.get_suptitle() == "block2, step 40\nval_subset (unseen pairs): 12 points"
+    assert figure.get_suptitle() == (
+        "block2, step 40\nval_subset (unseen pairs): 12 points\n10 are in the cluster of their task"
+    )
     (ax,) = heat_maps(figure)
     assert ticks(ax) == ["plus", "minus", "swap", "no task (1)"]
-    np.testing.assert_allclose(cells(ax) * 4, [[4, 0, 0, 0], [0, 4, 0, 0], [0, 1, 2, 1]])
+    np.testing.assert_allclose(
+        np.nan_to_num(cells(ax)) * 4, [[4, 0, 0, 0], [0, 4, 0, 0], [0, 1, 2, 1]]
+    )
     (ax,) = heat_maps(figure_contingency(planted_view(), "block2", 10, "train_subset"))
     assert ticks(ax, "y") == ["plus", "minus", "swap"]
     assert ticks(ax) == ["plus", "swap"]
-    np.testing.assert_allclose(cells(ax), [[1, 0], [1, 0], [0, 1]])
+    np.testing.assert_allclose(np.nan_to_num(cells(ax)), [[1, 0], [1, 0], [0, 1]])
 
 
 def with_tasks(n: int, **changed: Any) -> View:
@@ -117,12 +153,12 @@ def with_tasks(n: int, **changed: Any) -> View:
     return dataclasses.replace(view, splits={"val_subset": points}, names=names)
 
 
-@pytest.mark.parametrize(("n", "written"), [(12, 144), (13, 0)])
+@pytest.mark.parametrize(("n", "written"), [(12, 12), (13, 0)])
 def test_few_tasks_have_numbers_in_their_cells(n: int, written: int) -> None:
     clusters = {"block2": np.tile(np.arange(n), (3, 1))}
     view = with_tasks(n, parts={"task": np.arange(n)}, assigned=clusters)
     (ax,) = heat_maps(figure_contingency(view, "block2"))
-    np.testing.assert_allclose(cells(ax), np.eye(n))
+    np.testing.assert_allclose(np.nan_to_num(cells(ax)), np.eye(n))
     assert len(ax.texts) == written
 
 
@@ -182,6 +218,21 @@ def test_the_world_is_a_matrix_of_wording_and_one_of_functions_if_known(
         assert title(ax) == "share of common inputs\nmapped to the same output"
         np.testing.assert_array_equal(cells(ax), np.asarray(view.world.same_output))
         assert ticks(ax, "y") == ticks(ax) == ticks(wording) == ["plus", "minus", "swap"]
+
+
+def test_a_matrix_of_equal_pairs_is_a_sentence() -> None:
+    view = planted_view()
+    same = np.array([[1, 0.02, 0], [0.02, 1, 0.05], [0, 0.05, 1]])
+    for functions, wording, matrices, sentence in (
+        (same, view.world.same_symbols, ["cosine"], "same output: 0.00 to 0.05 for any two tasks"),
+        (view.world.same_output, same, ["share"], "of symbols: 0.00 to 0.05 for any two tasks"),
+        (same, same, ["cosine"], "same output: 0.00 to 0.05 for any two tasks"),
+    ):
+        world = dataclasses.replace(view.world, same_output=functions, same_symbols=wording)
+        figure = figure_world(dataclasses.replace(view, world=world))
+        assert [title(ax).split()[0] for ax in heat_maps(figure)] == matrices
+        assert str(figure.get_supxlabel()).endswith(sentence)
+        assert_nothing_cut_off(figure)
 
 
 # --- In the user's own axes ---

@@ -56,7 +56,10 @@ def named_view(names: Sequence[str]) -> View:
         new[split]: dataclasses.replace(
             points,
             maps={(kind, new[state]): each for (kind, state), each in points.maps.items()},
-            shown_variance={new[state]: each for state, each in points.shown_variance.items()},
+            shown_variance={
+                (plane, new[state]): each for (plane, state), each in points.shown_variance.items()
+            },
+            shown_between={new[state]: each for state, each in points.shown_between.items()},
             assigned={new[state]: each for state, each in points.assigned.items()},
             followed={new[state]: each for state, each in points.followed.items()},
         )

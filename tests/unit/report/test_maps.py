@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 
 from drawn import assert_nothing_cut_off, legend, title
 from tasklens.core.errors import InputError
-from tasklens.report.maps import NAMED, figure_forming, figure_layers, figure_map
+from tasklens.report.map_drawing import NAMED
+from tasklens.report.maps import figure_forming, figure_layers, figure_map
 from tasklens.report.style import PALETTE
 from tasklens.report.view import MAPS, View
 from tasklens.scoring.score_table import to_table
@@ -50,7 +51,13 @@ def test_a_map_shows_the_points_of_its_state_step_and_split(name: Any) -> None:
     ):
         (ax,) = figure_map(view, state, step, split, map=name).axes
         symbols(ax, view.splits[split].maps[name, state][VIEW_STEPS.index(step)])
-        assert ax.get_xlabel() == ("" if name == "tsne" else f"{share} of the variance")
+        half, between = {10: ("12%", "60%"), 40: ("25%", "90%")}[step]
+        shares = {
+            "tsne": "",
+            "pca": f"{share} of the variance",
+            "centroids": f"{half} of the variance,\n{between} of that between tasks",
+        }
+        assert ax.get_xlabel() == shares[name]
         assert ax.get_aspect() == 1
 
 
@@ -74,6 +81,31 @@ def test_a_cluster_has_the_symbol_of_its_task_or_one_without_a_task() -> None:
         assert [color for color, _ in got] == [PALETTE[i] for i in numbers]
         assert legend(figure) == ["plus", "minus", "swap", *more]
         assert figure.legends[0].get_title().get_text() == "cluster of"
+
+
+def test_symbols_are_counted_among_the_tasks_of_the_split() -> None:
+    """Tasks 3 and 13 of 14, alone in a split, have the first two symbols, and not one colour."""
+    view = planted_view()
+    points = view.splits["val_subset"]
+    tasks = np.array([3, 13])
+    followed = {
+        state: dataclasses.replace(each, tasks=tasks, formed=(None, None))
+        for state, each in points.followed.items()
+    }
+    numbers = tasks[np.arange(12) // 6]
+    assigned = {state: np.tile(np.append(numbers[:-1], 14), (3, 1)) for state in points.assigned}
+    points = dataclasses.replace(
+        points, parts={"task": numbers}, followed=followed, assigned=assigned
+    )
+    names = {"task": tuple(f"t{i}" for i in range(14))}
+    view = dataclasses.replace(view, splits={"val_subset": points}, names=names)
+    for color, expected in (("task", [0] * 6 + [1] * 6), ("cluster", [0] * 6 + [1] * 5 + [2])):
+        figure = figure_map(view, "block2", color=color)  # type: ignore[arg-type]
+        got = symbols(figure.axes[0], points.maps["tsne", "block2"][2])
+        assert [each for each, _ in got] == [PALETTE[i] for i in expected]
+        assert legend(figure)[:2] == ["t3", "t13"]
+        handles = [to_hex(line.get_color()) for line in figure.legends[0].get_lines()]
+        assert handles == list(PALETTE[: 1 + max(expected)])
 
 
 def test_inputs_and_outputs_have_symbols_too() -> None:
@@ -105,7 +137,7 @@ def many_inputs(n: int) -> View:
 @pytest.mark.parametrize("n", [NAMED, NAMED + 1])
 def test_a_legend_names_few_values(n: int) -> None:
     figure = figure_map(many_inputs(n), "block2", color="input")
-    assert len(figure.legends) == (n <= 20)
+    assert len(figure.legends) == (n <= 48)
 
 
 def test_symbols_repeat_after_70() -> None:
@@ -114,6 +146,35 @@ def test_symbols_repeat_after_70() -> None:
     got = symbols(figure.axes[0], view.splits["val_subset"].maps["tsne", "block2"][2])
     assert len(set(got)) == 70
     assert got[70:] == got[:2]
+    assert "\n72 inputs share 70 symbols\n" in title(figure.axes[0])
+
+
+def grouped_view() -> View:
+    """Return a view whose tasks are three groups on each map, at 0, 10 and 20 along both axes."""
+    view = planted_view()
+    random = np.random.default_rng(0)
+    maps = {
+        key: (10 * VIEW_TASK[:, None] + random.normal(size=(3, 12, 2))).astype(np.float32)
+        for key in view.splits["val_subset"].maps
+    }
+    points = dataclasses.replace(view.splits["val_subset"], maps=maps)
+    return dataclasses.replace(view, splits={"val_subset": points})
+
+
+def test_groups_have_their_names_if_they_are_wanted() -> None:
+    view = grouped_view()
+    coordinates = view.splits["val_subset"].maps["tsne", "block2"][2]
+    (ax,) = figure_map(view, "block2", names=True).axes
+    written = {text.get_text(): text.get_position() for text in ax.texts}
+    assert list(written) == ["plus", "minus", "swap"]
+    for task, name in enumerate(written):
+        assert written[name] == pytest.approx(np.median(coordinates[task == VIEW_TASK], axis=0))
+    assert not figure_map(view, "block2").axes[0].texts
+    for figure in (figure_layers(view, names=True), figure_forming(view, names=True)):
+        panels = [ax for ax in figure.axes if ax.get_visible()]
+        assert [len(ax.texts) for ax in panels] == [3] * 3
+    (ax,) = figure_map(view, "block2", color="input", names=True).axes
+    assert not ax.texts, "the points of an input are scattered over all tasks"
 
 
 def test_no_value_lies_on_top_of_all_others() -> None:

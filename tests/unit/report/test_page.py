@@ -18,7 +18,7 @@ from tasklens.findings.rules import FINDINGS
 from tasklens.findings.verdict import judge
 from tasklens.report.page import page, run_data, verdict_data
 from tasklens.report.page_arrays import LEVELS, Packer, script_json
-from tasklens.report.view import UNKNOWN, ModelView, View
+from tasklens.report.view import MAPS, UNKNOWN, ModelView, View
 from tasklens.scoring.score_table import Row, to_table
 from views import planted_view
 
@@ -82,7 +82,7 @@ def test_scores_against_a_crossed_column_are_those_of_the_column_and_not_of_its_
 def test_what_is_not_finite_is_null() -> None:
     view = with_rows(row(0, "block1", np.nan), row(10, "block1", 0.5), row(40, "embed", np.inf))
     split = view.splits["val_subset"]
-    shares = {**split.shown_variance, "block1": np.array([np.nan, 0.25, 1])}
+    shares = {**split.shown_variance, ("pca", "block1"): np.array([np.nan, 0.25, 1])}
     splits = {**view.splits, "val_subset": dataclasses.replace(split, shown_variance=shares)}
     world = dataclasses.replace(view.world, same_symbols=np.array([[1, np.nan], [0.33333, 1]]))
     data, _ = run_data([dataclasses.replace(view, splits=splits, world=world)])
@@ -90,7 +90,7 @@ def test_what_is_not_finite_is_null() -> None:
     scores = at["scores"]["val_subset"]
     assert scores["block1"]["ari"][:2] == [[None, None, None], [0.5, 0.5, 0.5]]
     assert scores["embed"]["ari"][2] == [None, None, None]
-    assert at["splits"][1]["shown_variance"]["block1"] == [None, 0.25, 1]
+    assert at["splits"][1]["shown_variance"]["pca"]["block1"] == [None, 0.25, 1]
     assert data["world"]["same_symbols"] == [[1, None], [0.3333, 1]]
     assert data["world"]["same_output"] is None
     assert json.loads(script_json(at))["scores"]["val_subset"] == scores
@@ -107,7 +107,7 @@ def test_a_split_is_there_as_a_whole(outputs: bool) -> None:
     assert shown == [("train_subset", "seen in training", 12), ("val_subset", "unseen pairs", 12)]
     assert splits[0]["instructions"] == ["a", "b"], "each once"
     expected = {"task", "input", "instruction", "answer", *(("output", "right") if outputs else ())}
-    expected |= {f"{kind}/{s}" for kind in ("cluster", "tsne", "pca") for s in view.states}
+    expected |= {f"{kind}/{s}" for kind in ("cluster", *MAPS) for s in view.states}
     for plain, text, split in zip(splits, texts, view.splits.values(), strict=True):
         arrays = unpacked(plain["arrays"], text)
         assert arrays.keys() == expected
@@ -198,6 +198,20 @@ def test_places_come_back_to_half_a_level() -> None:
     off = np.abs(coordinates_of(packer, "coordinates") - coordinates).max(axis=(1, 2))
     assert (off <= 1.01 * half / LEVELS).all()
     assert (off > 0.5 * half / LEVELS).any(), "as fine as the levels, and no finer"
+
+
+def test_points_that_move_with_those_of_their_label_take_no_room() -> None:
+    rng = stream(2, "packed")
+    label = np.arange(300) % 5
+    coordinates = np.cumsum(rng.normal(size=(20, 5, 2)), axis=0)[:, label].astype(np.float32)
+    packers = Packer(), Packer()
+    for packer, by in zip(packers, (None, "label"), strict=True):
+        packer.add("label", label)
+        packer.add_map("together", coordinates, by=by)
+    placed, known = (coordinates_of(packer, "together") for packer in packers)
+    np.testing.assert_array_equal(placed, known)
+    alone, together = (len(packer.text()) for packer in packers)
+    assert together < alone / 5
 
 
 def test_points_that_coincide_or_a_single_checkpoint() -> None:

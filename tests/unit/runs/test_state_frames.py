@@ -15,7 +15,18 @@ def test_maps_are_of_the_states_as_they_are_clustered(tmp_path: Path) -> None:
     regressors = regressors_of({"form": [*"abbc"] * 15}, splits, task)
     measure, points = MeasureSettings(normalize=True), np.array([1, 5, 19])
     for given in ((), regressors):
-        shown = Shown(splits["other"], points, measure, given, 5, 1, splits["kept"], task[:40])
+        shown = Shown(
+            rows=splits["other"],
+            points=points,
+            measure=measure,
+            regressors=given,
+            perplexity=5,
+            stay=1,
+            task=task[40:][points],
+            fit=splits["kept"],
+            fit_task=task[:40],
+        )
         left = residuals(x, given) if given else x
         expected = prepared(left[40:], measure)[points]
         assert (shown.read(tmp_path, "block1") == expected).all()
+        assert (shown.read_fit(tmp_path, "block1") == prepared(left[:40], measure)).all()

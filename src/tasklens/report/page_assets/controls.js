@@ -43,10 +43,10 @@ function setUp() {
   byId("target").addEventListener("change", (event) => change({ target: event.target.value === "" ? null : Number(event.target.value) }));
   byId("edit").addEventListener("change", (event) => change({ edit: event.target.value }));
   byId("able").addEventListener("change", (event) => change({ able: event.target.checked }));
-  for (const key of ["fit", "wrong", "able"]) watch([key], () => { byId(key).checked = look[key]; });
+  for (const key of ["fit", "names", "wrong", "able"]) watch([key], () => { byId(key).checked = look[key]; });
   byId("theme").addEventListener("click", () => change({ theme: { "": "dark", dark: "light", light: "" }[look.theme] }));
   choices("color", "color", COLORINGS.map((part) => [part, part]));
-  choices("map", "map", [["tsne", "t-SNE"], ["pca", "PCA"]]);
+  choices("map", "map", MAPS);
   choices("effect", "effect", Object.entries(EFFECTS).map(([metric, [label]]) => [metric, label]));
   choices("together", "together", [["all", "all runs"], ["shown", "the shown run"]]);
   choices("many", "multiples", [
@@ -93,7 +93,7 @@ function onKey(event) {
     ArrowUp: onPage ? null : () => toState(state + 1),
     ArrowDown: onPage ? null : () => toState(state - 1),
     c: () => next("color", colorings(theRun())),
-    m: () => next("map", ["tsne", "pca"]),
+    m: () => next("map", MAPS.map(([map]) => map)),
     n: () => point(1),
     p: () => point(-1),
     ...toolKeys(),

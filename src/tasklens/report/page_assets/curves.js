@@ -106,7 +106,7 @@ function drawCurves() {
     if (!alone) follow(plot, (scale) => scale(steps[look.step]));
     return panelOf(plot, width);
   });
-  fill("curves", ...elements, curvesTable());
+  fill("curves", ...elements);
 }
 
 /** Draw the ARI by hidden state, from the input up: a line per model, its untrained twin in grey, thin ones per family; a panel per split. */
@@ -145,17 +145,17 @@ function drawLayers() {
     });
     onPick(plot, (row) => go({ split: index, state: row.state, step: row.step }));
     return panelOf(plot, width);
-  }), curvesTable());
+  }));
 }
 
-/** Return the final values of the curves as a table, which screen readers can read. */
-function curvesTable() {
-  const run = theRun(), last = run.steps.length - 1;
-  const lines = [...run.states, "model"].filter((line) => run.splits.some((split) => overFamilies(run)[split.name][line]));
-  const cell = (split, line) => fixed(course(split.name, line, line === "model" ? "accuracy" : "ari", overFamilies)?.[last]?.[0]);
-  return make("details", {}, make("summary", {}, `Numbers ${atStep(last)}`),
-    make("div", { class: "scroll" }, make("table", { class: "cells" },
-      make("thead", {}, make("tr", {}, make("th"), ...run.splits.map((split) => make("th", { scope: "col" }, splitTitle(split))))),
-      make("tbody", {}, ...lines.map((line) => make("tr", {}, make("th", { scope: "row" }, lineName(line)),
-        ...run.splits.map((split) => make("td", {}, cell(split, line)))))))));
+/** Write the values of the curves at the checkpoint as a table, which screen readers can read. */
+function drawCurveNumbers() {
+  const run = theRun();
+  const lines = [...run.states].reverse().concat("model").filter((line) => run.splits.some((split) => overFamilies(run)[split.name][line]));
+  const cell = (split, line) => fixed(course(split.name, line, line === "model" ? "accuracy" : "ari", overFamilies)?.[look.step]?.[0]);
+  fill("curve-numbers-title", `Numbers ${atStep(look.step)}`);
+  fill("curve-numbers", make("table", { class: "cells" },
+    make("thead", {}, make("tr", {}, make("th"), ...run.splits.map((split) => make("th", { scope: "col" }, splitTitle(split))))),
+    make("tbody", {}, ...lines.map((line) => make("tr", {}, make("th", { scope: "row" }, lineName(line)),
+      ...run.splits.map((split) => make("td", {}, cell(split, line))))))));
 }

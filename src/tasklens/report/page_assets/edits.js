@@ -25,8 +25,8 @@ const EFFECTS = {
   logit_change: ["logits", "change of the other answer's logit minus that of the own answer's"],
 };
 
-// Rows of the table of all hidden states: name, edit and metric.
-const ROWS = [
+// Columns of the table of all hidden states: name, edit and metric.
+const COLUMNS = [
   ["shift becomes", "shift", "becomes"], ["patch becomes", "patch", "becomes"], ["random becomes", "random", "becomes"],
   ["shift normalised", "shift", "becomes_normalised"], ["shift stays", "shift", "stays"], ["random stays", "random", "stays"],
   ["erase stays", "erase", "stays"], ["errors repaired", "repair", "right"], ["errors repaired by random", "repair_random", "right"],
@@ -105,11 +105,12 @@ function drawEffectNumbers() {
     ? `${look.state}, ${step}: ARI ${ari(look.state)}; ${look.edit}, ${EFFECTS[look.effect][1]}: ${value(look.edit, effectName(look.effect), look.state)}. `
     : `There are no edits ${atStep(look.step)}. There are some ${listed(steps.map((i) => atStep(i)))}. `,
     `Pairs of an instance and another task ${atStep(steps[e])}: ${number(pairs)}; the model can do both tasks of ${number(able)}.`);
-  const rows = ROWS.filter(([, edit]) => edit in theEdits().effects)
+  const rows = COLUMNS.filter(([, edit]) => edit in theEdits().effects)
     .map(([name, edit, metric]) => [name, (state) => value(edit, effectName(metric), state)]);
   fill("effects-title", `All hidden states ${atStep(steps[e])}, ${splitTitle(split)}`);
+  const columns = [["ARI", ari], ...rows];
   fill("effects-table", make("table", { class: "cells" },
-    make("thead", {}, make("tr", {}, make("th"), ...run.states.map((state) => make("th", { scope: "col" }, state)))),
-    make("tbody", {}, ...[["ARI", ari], ...rows].map(([name, cell]) => make("tr", {}, make("th", { scope: "row" }, name),
-      ...run.states.map((state) => make("td", {}, cell(state))))))));
+    make("thead", {}, make("tr", {}, make("th"), ...columns.map(([name]) => make("th", { scope: "col" }, name)))),
+    make("tbody", {}, ...[...run.states].reverse().map((state) => make("tr", {}, make("th", { scope: "row" }, state),
+      ...columns.map(([, cell]) => make("td", {}, cell(state))))))));
 }

@@ -28,21 +28,22 @@ async function drawLegend() {
   const shown = `${look.run} ${look.position} ${look.family} ${look.color} ${look.lit} ${sought} ${[...counts]}`;
   if (byId("legend").dataset.shown === shown) return;
   byId("legend").dataset.shown = shown;
-  const present = d3.sort(counts.keys()), isLong = present.length > LISTED.most, focused = document.activeElement;
+  const present = d3.sort(counts.keys()), isLong = present.length > LISTED.most, focused = document.activeElement?.closest("#legend button")?.value;
   byId("legend-search").hidden = !isLong;
   if (!isLong) sought = byId("sought").value = "";
   byId("sought").placeholder = `${number(present.length)} ${look.color}s`;
   const lower = sought.toLowerCase(), matching = present.filter((value) => valueName(value).toLowerCase().includes(lower));
   const listed = isLong ? d3.sort(d3.sort(matching, (value) => -counts.get(value)).slice(0, LISTED.few)) : matching;
   if (look.lit !== null && counts.has(look.lit) && !listed.includes(look.lit)) listed.unshift(look.lit);
-  const first = listed.includes(look.lit) ? look.lit : listed[0], more = matching.filter((value) => !listed.includes(value)).length;
+  const first = [Number(focused ?? NaN), look.lit].find((value) => listed.includes(value)) ?? listed[0]; // the stop of the tab key
+  const more = matching.filter((value) => !listed.includes(value)).length;
   fill("legend", ...listed.map((value) => make("button", {
     type: "button", value, "aria-pressed": String(look.lit === value), tabindex: value === first ? 0 : -1,
     title: `${valueName(value)}: ${counts.get(value)} points`, onclick: () => change({ lit: look.lit === value ? null : value }),
-  }, swatch(value), make("span", {}, valueName(value)), make("span", { class: "count" }, number(counts.get(value))))));
+  }, swatch(value, look.color), make("span", { class: "name" }, valueName(value)), make("span", { class: "count", "aria-hidden": "true" }, number(counts.get(value))))));
   const rest = !listed.length ? `No ${look.color} has this in its name.` : more ? `and ${number(more)} more` : null;
   fill("legend-note", [rest, symbolsNote()].filter(Boolean).join(". "));
-  if (focused?.closest("#legend")) (byId("legend").querySelector(`[value="${focused.value}"]`) ?? byId("legend").firstElementChild)?.focus();
+  if (focused !== undefined) (byId("legend").querySelector(`[value="${focused}"]`) ?? byId("legend").firstElementChild)?.focus();
 }
 
 /** Set up the keys of the legend, which is one stop of the tab key: arrows go from value to value. */

@@ -1,4 +1,4 @@
-// Where the edit "shift" moves points on the map of components, and what the model then answers.
+// Where the edit "shift" moves points on a map that is a plane, and what the model then answers.
 "use strict";
 
 const OUTCOMES = ["becomes", "stays", "third", "other"];
@@ -42,8 +42,8 @@ function chosenMoves(arrays) {
 
 /** Return by how many pixels of the canvas the chosen move takes a point of a task, [x, y]; null if no arrow is drawn. */
 function moveBy(arrays, task) {
-  const centroids = arrays[`move/centroids/${look.state}`], e = editedAt(), map = arrays[`pca/${look.state}`];
-  if (look.target === null || look.map !== "pca" || !centroids || !Number.isInteger(look.at) || look.depth !== null || e < 0) return null;
+  const centroids = arrays[`move/${look.map}/${look.state}`], e = editedAt(), map = arrays[`${look.map}/${look.state}`];
+  if (look.target === null || !centroids || !Number.isInteger(look.at) || look.depth !== null || e < 0) return null;
   const { tasks } = theMoves();
   if (!tasks.includes(task)) return null;
   const [from, to] = [task, look.target].map((each) => 2 * (e * tasks.length + tasks.indexOf(each)));
@@ -132,9 +132,9 @@ function movesNote(arrays) {
   const counts = d3.rollup(chosen, (all) => all.length, ({ move }) => move.outcome);
   const ofKnown = chosen.some(({ i }) => tasks.includes(arrays.task.data[i]));
   const label = { becomes: `of ${target} (filled head)`, stays: ofKnown ? "of the own task (dashed)" : "as without a move (dashed)", third: "of a third task (dotted)", other: "of no task (dotted)" };
-  const drawn = look.map === "tsne" ? " t-SNE cannot place a new point: choose the map PCA to see the arrows."
+  const drawn = look.map === "tsne" ? " t-SNE cannot place a new point: choose another map to see the arrows."
     : !ofKnown ? " There are no arrows, because the map has no centroid of an unseen task."
-    : arrays[`move/centroids/${look.state}`] ? " An arrow is the difference of the centroids." + (splits.length > 1 ? "" : " Those of the edits are of the other half of the instances.")
+    : arrays[`move/pca/${look.state}`] ? " An arrow is the difference of the centroids." + (splits.length > 1 ? "" : " Those of the edits are of the other half of the instances.")
     : " There are no arrows, because the map is of standardised or normalised states, and edits are not.";
   const parts = OUTCOMES.filter((outcome) => counts.has(outcome)).map((outcome) => `${number(counts.get(outcome))} ${label[outcome]}`);
   return `Answers after the move: ${parts.join(", ")}.${drawn}`;

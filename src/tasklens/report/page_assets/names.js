@@ -4,7 +4,7 @@
 const NAMED = 60; // the largest number of values whose groups are named
 // A group that fills its share of the map has a spread of about the root of its share of the points, relative to all
 // points. Its name is opaque up to some times of this, and at most up to some spread; then it fades.
-const COMPACT = { times: 1.5, most: 0.75, fade: 1.3 };
+const COMPACT = { times: 1.5, most: 0.65, fade: 1.15 };
 const NAME = { size: 13, longest: 22, lines: 2.5 }; // in pixels of the page, characters, and heights of a name that it is moved at most
 
 const shortened = (name, longest = NAME.longest) => (name.length > longest ? `${name.slice(0, longest - 1)}…` : name);
@@ -32,6 +32,7 @@ function placeNames(pen, points, value, { width, height }, ratio) {
     const { x, y, spread } = middleOf(points, members), text = groupName(each), wide = pen.measureText(text).width + 4 * ratio;
     const tight = Math.min(COMPACT.most, COMPACT.times * Math.sqrt(members.length / value.length));
     const alpha = Math.max(0, Math.min(1, (COMPACT.fade - spread / all / tight) / (COMPACT.fade - 1)));
+    if (x < 0 || x > width || y < 0 || y > height) continue; // of a map that is enlarged
     placed.set(each, { text, x, y, from: y, width: wide, alpha });
   }
   const names = [...placed.values()].filter(({ alpha }) => alpha > 0);

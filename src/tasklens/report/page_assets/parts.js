@@ -4,23 +4,15 @@
 function drawCloudTitle() {
   const run = theRun(), split = theSplit();
   const score = (metric, line = look.state) => fixed(theScores()[line]?.[metric]?.[look.step]?.[0]);
-  const share = split.shown_variance[look.state][look.step];
   const against = [["ari_input", "input"], ["ari_output", "output"]].map(([metric, part]) => [score(metric), part]).filter(([value]) => value !== "–");
   const accuracy = score("accuracy", "model");
   fill("cloud-title", make("b", {}, `${look.state}, ${stepName(look.step)}`), ` · ${splitTitle(split)}, ${number(split.n)} points`, distinct(run, "position").length > 1 ? `, at ${run.position}` : null,
     accuracy === "–" ? null : `. The model answers ${Math.round(100 * accuracy)} % right.`);
   fill("cloud-scores", against.length ? `ARI ${against.map(([value, part]) => `${value} against the ${part}`).join(", ")}. ` : null, symbolsNote() && `${symbolsNote()} `,
-    look.map === "pca" ? `The map shows ${Math.round(100 * share)} % of the variance.` : null);
-  byId("cloud").setAttribute("aria-label", `${look.map === "tsne" ? "t-SNE" : "PCA"} map of ${look.state} ${atStep(look.step)}, ` +
+    look.map === "tsne" ? null : sharesShown());
+  byId("cloud").setAttribute("aria-label", `Map (${mapName()}) of ${look.state} ${atStep(look.step)}, ` +
     `${splitTitle(split)}: ${split.n} points, coloured by the ${look.color}; ARI against the task ${score("ari")}`);
-  const single = run.step_names !== null;
-  fill("map-note", single && look.map === "tsne"
-    ? "This is dynamic t-SNE (Rauber, Falcão and Telea 2016): the map of each model starts from the map of the model before, the untrained twin first, and each hidden state of the first from the one below it. Only the neighbours of a point have a meaning. Distances and sizes of clusters have none."
-    : single ? "The map has the first two principal components of the hidden state of the last model, for all models. The mean of each is subtracted. Variance in other directions is not shown."
-    : look.map === "tsne"
-    ? "This is dynamic t-SNE (Rauber, Falcão and Telea 2016): the map of each checkpoint starts from the map of the checkpoint before, and a spring holds each point near its former coordinates. At the first checkpoint, each hidden state starts from the one below it. Only the neighbours of a point have a meaning. Distances, sizes of clusters and paths of points have none."
-    : "The map has the first two principal components of the hidden state at the last checkpoint, for all checkpoints. The mean of each checkpoint is subtracted. The coordinates of different checkpoints can be compared. Variance in other directions is not shown." +
-      (look.fit ? " Each checkpoint is scaled to fit the frame." : ""));
+  fill("map-note", mapNote());
 }
 
 /** Return the description of a point as elements. */

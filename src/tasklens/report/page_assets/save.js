@@ -85,7 +85,7 @@ function mapSvg() {
   const text = (content, attributes = {}) => svg("text", { "font-size": 12, fill: css("--ink"), ...attributes }, content);
   const short = (name) => (name.length > 26 ? `${name.slice(0, 25)}…` : name);
   const keys = shown.map((each, i) => {
-    const { path, fill, outline } = sprite(each, 6).symbol;
+    const { path, fill, outline } = sprite(symbolNumber(each, look.color), 6).symbol;
     return svg("g", { transform: keyAt(i), class: "key" }, svg("path", { d: path, transform: "translate(7 7) scale(6)", fill, stroke: outline, "stroke-width": 0.2 }),
       text(short(valueName(each)), { x: 20, y: 11 }));
   });
@@ -99,9 +99,6 @@ function mapSvg() {
       svg("rect", { width: "100%", height: "100%", fill: colors().paper }), ...pen.elements),
     text(look.color, { x: EDGE + width + 14, y: top + 8, "font-weight": 600 }), ...keys);
 }
-
-/** Return the name of the shown map, as its control has it. */
-const mapName = () => byId("map").querySelector("input:checked").parentElement.textContent.trim();
 
 const saveSvg = () => download(fileName(look.map, "svg"), svgBlob(mapSvg()));
 

@@ -28,6 +28,7 @@ function drawVerdict() {
     stages.length ? `, for the model ${theStage() ?? stages.at(-1)[0]}` : "",
     over ? `. A check holds if its whole ${Math.round(100 * verdict.confidence)} % interval, over ${over}, is on the right side of its threshold.` : ".",
     theRun().positions.length > 1 ? ` They are those of the first position, ${theRun().positions[0].position}.` : "",
+    verdict.where ? null : ` Final scores are those of ${stepName(theRun().steps.length - 1)}, whichever checkpoint is shown.`,
     single && !verdict.where ? " Another seed may differ by more than these intervals." : "",
     verdict["not judged"].length ? ` Not judged are ${verdict["not judged"].join(" and ")}: nothing tells a model to which task their instances belong.` : "");
   const doubt = verdict.doubt ? [make("p", { class: "doubt" }, `Not tested. ${verdict.doubt}.`)] : [];

@@ -1,0 +1,63 @@
+"""Run Firefox for Playwright, and relay the messages of both. The module is run as the browser.
+
+Playwright drives an unchanged Firefox by WebDriver BiDi. It sets the media features of every window
+by a command that Firefox ESR does not have, and gives up. The relay confirms that command instead
+of Firefox. The preferences of the profile choose the theme and the motion, for all windows.
+"""
+
+import asyncio
+import json
+import re
+import sys
+
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+
+#: What Firefox prints once it listens; Playwright waits for the same line.
+LISTENING = "WebDriver BiDi listening on "
+#: The command that some versions of Firefox lack.
+MEDIA = "emulation.setMediaFeaturesOverride"
+
+
+async def run(command: list[str]) -> int:
+    """Run Firefox until it ends, and relay one connection; return its exit status."""
+    browser = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    errors = browser.stderr
+    assert errors is not None
+    address = None
+    async for line in errors:
+        if match := re.search(rf"{LISTENING}(\S+)", line.decode()):
+            address = match[1]
+            break
+    assert address is not None, "Firefox ended before it listened"
+
+    async def relay(driver: ServerConnection) -> None:
+        assert driver.request is not None
+        async with connect(address + driver.request.path, max_size=None) as firefox:
+
+            async def answer() -> None:
+                async for message in firefox:
+                    await driver.send(confirmed(str(message)))
+
+            answers = asyncio.create_task(answer())
+            async for message in driver:
+                await firefox.send(message)
+        await answers
+
+    async with serve(relay, "127.0.0.1", 0, max_size=None) as server:
+        port = server.sockets[0].getsockname()[1]
+        print(f"{LISTENING}ws://127.0.0.1:{port}", file=sys.stderr, flush=True)
+        await errors.read()  # to its end, so that Firefox never waits for a reader
+        return await browser.wait()
+
+
+def confirmed(message: str) -> str:
+    """Return a message of Firefox; the refusal of the command it lacks becomes a confirmation."""
+    answer = json.loads(message)
+    if answer["type"] == "error" and answer["error"] == "unknown command" and MEDIA in message:
+        return json.dumps({"type": "success", "id": answer["id"], "result": {}})
+    return message
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(run(sys.argv[1:])))
