@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test test-long test-all check fuzz bench gpu gpu-wheels clean
+.PHONY: install run test test-long test-all check docs fuzz bench gpu gpu-wheels clean
 
 install: $(VENV)/installed
 
@@ -56,11 +56,15 @@ FUZZ_OPTIONS ?=
 fuzz: install
 	PYTHONPATH=tests $(BIN)/python -m campaign --minutes $(MINUTES) $(FUZZ_OPTIONS)
 
-check: install
+check: install docs
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
+
+# The pages as a site that is read from the disk, build/docs/index.html; a warning is an error.
+docs: install
+	$(BIN)/sphinx-build -q -W -n --keep-going -d build/doctrees docs build/docs
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,5 +1,9 @@
 """Configuration of Sphinx for the pages of the documentation: `make docs`."""
 
+import re
+
+from sphinx.application import Sphinx
+
 import tasklens
 
 project = "tasklens"
@@ -21,10 +25,26 @@ napoleon_use_rtype = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 add_module_names = False
+highlight_language = "none"  # commands and what they print
 # Types of other packages have no page: nothing is fetched to link them.
 nitpick_ignore_regex = [("py:.*", ".*")]
 
 html_theme = "furo"
 html_title = f"tasklens {version}"
 html_copy_source = False
+html_show_search_summary = False  # it would be fetched, which no browser does from a disk
 html_show_sphinx = False
+
+
+def link_inside(app: Sphinx, name: str, source: list[str]) -> None:
+    """Link the files at the root of the repository to the pages of the site that include them."""
+    source[0] = re.sub(
+        r"\]\(\.\./((?:\.\./)*)(CHANGELOG|CONTRIBUTING)\.md",
+        lambda match: f"]({match[1]}{match[2].lower()}.md",
+        source[0],
+    )
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the rewriting of links."""
+    app.connect("source-read", link_inside)

@@ -17,13 +17,9 @@ from tables.material import Material
 
 from tasklens.report.figure1 import figure1
 from tasklens.report.figure2 import figure2
+from tasklens.report.separation_figure import separation_pairs, separation_plot
 from tasklens.report.style import render
-from tasklens.report.sweep_figures import (
-    one_at_a_time,
-    phase_diagram,
-    separation_pairs,
-    separation_plot,
-)
+from tasklens.report.sweep_figures import one_at_a_time, phase_diagram
 from tasklens.runs.sweep_file import read_sweep
 from tasklens.scoring.score_table import read_score_table
 

@@ -1,4 +1,6 @@
-"""Make the README's gallery from a run: `python docs/scripts/make_gallery.py runs/default`.
+"""Make the pictures of the page on the report.
+
+    python docs/scripts/make_gallery.py runs/default
 
 The pictures are the report in Chromium and two figures. The script needs the dev extra and a
 Chromium (--browser).

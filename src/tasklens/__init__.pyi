@@ -35,11 +35,11 @@ from .models.subject import Subject as Subject
 from .models.training import Trainer as Trainer
 from .models.training import TrainSettings as TrainSettings
 from .models.training import train as train
-from .report.figure1 import FigureSettings as FigureSettings
 from .report.figure1 import figure1 as figure1
 from .report.figure2 import figure2 as figure2
 from .report.figure3 import figure3 as figure3
 from .report.figure_by_layer import figure_by_layer as figure_by_layer
+from .report.figure_settings import FigureSettings as FigureSettings
 from .report.figure_stages import figure_stages as figure_stages
 from .report.heatmaps import figure_agreement as figure_agreement
 from .report.heatmaps import figure_contingency as figure_contingency

@@ -27,10 +27,12 @@ class Block:
 
 
 def blocks() -> Iterator[Block]:
-    """Yield the fenced blocks of all pages."""
+    """Yield the fenced blocks of all pages, without the directives of Sphinx."""
     for page in PAGES:
         matches = re.findall(r"^```(.*)\n((?:.*\n)*?)```$", page.read_text(), re.MULTILINE)
         for language, text in matches:
+            if language.startswith("{"):
+                continue
             yield Block(page.relative_to(ROOT).as_posix(), language, text)
 
 

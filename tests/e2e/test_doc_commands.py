@@ -179,14 +179,14 @@ def test_python_runs(
         code = code.replace(old, new)
     execute(code)
     if "tl.train(" in code:
-        (table,) = (b.text for b in blocks_of("text") if b.page == "README.md")
+        (table,) = (b.text for b in blocks_of("text") if b.page == "docs/how-to/python.md")
         printed = capsys.readouterr().out
         labels = [[line.partition(" ")[0] for line in t.splitlines()] for t in (table, printed)]
         assert labels[0] == labels[1]
 
 
 @pytest.mark.long
-def test_the_example_of_the_readme_ends_far_above_its_controls() -> None:
+def test_the_example_of_training_ends_far_above_its_controls() -> None:
     (code,) = (b.text for b in blocks_of("python") if "tl.train(" in b.text)
     names = execute(code)
     table = names["tl"].final_table(names["scores"])["val_subset"]
@@ -234,7 +234,7 @@ def test_the_settings_of_the_tutorial_are_right(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_the_run_of_the_tutorial_has_the_clusters_that_the_page_describes(tmp_path: Path) -> None:
-    """About a minute: data, training, hidden states and scores, without edits and pictures."""
+    """About a minute: data, training and scores of few checkpoints, without edits and pictures."""
     (block,) = (block for block in blocks_of("toml") if block.page == "docs/tutorial.md")
     file = tmp_path / "small.toml"
     file.write_text(block.text + '[clusters]\ntsne = "none"\n')

@@ -88,9 +88,3 @@ def test_the_tables_of_interventions_are_those_of_the_committed_effects(
     for table in tables:
         assert table in page, "run: python docs/scripts/make_effect_tables.py docs/data/effects.csv"
     assert page.count("\n| --- |") == len(tables)
-
-
-def test_links_between_the_pages_lead_somewhere() -> None:
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -52,7 +52,7 @@ def sorted_view() -> View:
         row | {"value": row["value"] * (0.1 if row["metric"] in ("ari_input", "ari_output") else 1)}
         for row in view.table.to_pylist()
     ]
-    names = view.names | {"output": tuple(f"y{i}" for i in range(N))}
+    names = dict(view.names) | {"output": tuple(f"y{i}" for i in range(N))}
     world = dataclasses.replace(view.world, same_output=np.eye(3))
     return dataclasses.replace(
         view, splits={"val_subset": split}, names=names, table=to_table(rows), world=world
@@ -73,7 +73,7 @@ def test_a_long_legend_lists_some_values_and_finds_the_others(page: "Page") -> N
     assert texts(page, "#legend .name") == ["plus", "minus", "swap"]
     page.check("#color input[value=output]")
     shows(page, "#legend-note", re.compile(r"^and 66 more\. There are 70 symbols for 90 outputs"))
-    assert "There are 70 symbols for 90 outputs" in text(page, "#cloud-title")
+    assert "There are 70 symbols for 90 outputs" in text(page, "#cloud-scores")
     assert len(texts(page, "#legend .name")) == 24
     page.fill("#sought", "Y8")
     expected = ["y8", *(f"y{i}" for i in range(80, 90))]
@@ -105,7 +105,7 @@ def test_arrows_go_through_the_legend_which_is_one_stop(page: "Page") -> None:
 
 #: Where names are at a checkpoint, {value: [x, y]}, of those that are opaque, and the points.
 NAMES = """(at) => {
-  const pen = cloud.canvas.getContext("2d"), named = cloud.namesAt(pen, at, 1);
+  const pen = cloud.canvas.getContext("2d"), named = cloud.namesAt(pen, look.state, at, 1);
   const opaque = [...named].filter(([, name]) => name.alpha === 1);
   return [
     Object.fromEntries(opaque.map(([value, { x, y }]) => [value, [x, y]])),

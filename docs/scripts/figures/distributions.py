@@ -4,7 +4,8 @@ from matplotlib.figure import Figure
 from tables.run_scores import Scores
 
 from figures.bands import draw_band, finish, spans, zero_to_one
-from tasklens.report.style import in_style, new_figure, step_axis
+from tasklens.report.step_axis import step_axis
+from tasklens.report.style import in_style, new_figure
 
 SPLIT = "val_subset"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 from matplotlib.axes import Axes
@@ -10,17 +10,20 @@ from matplotlib.figure import Figure
 
 from tasklens.core.errors import InputError
 from tasklens.data.instances import split_title
+from tasklens.report.figure1_panels import band_title
+from tasklens.report.figure_settings import FigureSettings
+from tasklens.report.step_axis import step_axis
 from tasklens.report.style import (
     IN_TITLE,
     drawable,
     in_style,
     new_figure,
     room,
+    share_axis,
     state_axis,
-    step_axis,
     write_heading,
 )
-from tasklens.report.summary import mean_scores
+from tasklens.report.summary import mean_scores, score_ranges
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.classifiers import NEIGHBOURS
 from tasklens.scoring.score_table import (
@@ -62,7 +65,9 @@ PANELS: dict[str, dict[str, Look]] = {
     },
 }
 #: Height in inches of the legends, and of one row of panels.
-LEGEND, ROW = 0.61, 1.85
+LEGEND, ROW = 0.61, 1.95
+BAND_ALPHA = 0.15
+CORNERS = ("left", "center", "right")
 
 
 @in_style
@@ -76,9 +81,10 @@ def figure2(
 ) -> Figure:
     """Draw what is in the hidden states: by state at the last step, and by step in the best layer.
 
-    Lines are means over seeds and cluster seeds, in the space "raw", which is that of the hidden
-    states themselves. The best layer is chosen on the split `chosen_on`, see
-    `tasklens.scoring.best_layer`.
+    Lines are means over runs and cluster seeds, in the space "raw", which is that of the hidden
+    states themselves. Bands reach from the lowest to the highest value, as in Figure 1. The best
+    layer is chosen on the split `chosen_on`, see `tasklens.scoring.best_layer`. The figure has no
+    argument ``axes``, since the number of its panels depends on the table.
 
     Parameters
     ----------
@@ -104,9 +110,9 @@ def figure2(
     """
     whole = as_table(table)
     table = at_position(main_scores(whole), position)
-    scores = {m: mean_scores(table, split, m) for lines in PANELS.values() for m in lines}
-    layers = layers_in_order({layer for layer, _ in scores["ari"]})
-    every = sorted({step for _, step in scores["ari"]})
+    scores = {m: score_ranges(table, split, m) for lines in PANELS.values() for m in lines}
+    layers = layers_in_order({*scores["ari"].index.get_level_values("layer")})
+    every = sorted({*scores["ari"].index.get_level_values("step")})
     final = mean_scores(table, chosen_on, "ari") if every else {}
     best = best_layer({(s, "raw"): v for (s, step), v in final.items() if step == every[-1]})
     if best is None:
@@ -115,46 +121,43 @@ def figure2(
         )
     down = 2 if steps and len(every) > 1 else 1
     named = max(0, room([*map(drawable, layers)]) - 0.6)
-    figure = new_figure(6.6, 0.6 + ROW * down + LEGEND + named)
-    axes = figure.subplots(down, len(PANELS), squeeze=False)
-    for i, (title, looks) in enumerate(PANELS.items()):
+    figure = new_figure(6.6, 0.5 + ROW * down + LEGEND + named, "constrained")
+    axes = figure.subplots(down, len(PANELS), sharey=True, squeeze=False)
+    for i, ((title, looks), corner) in enumerate(zip(PANELS.items(), CORNERS, strict=True)):
         above, *below = axes[:, i]
-        by_layer = {
-            m: {layers.index(s): v for (s, step), v in scores[m].items() if step == every[-1]}
-            for m in looks
-        }
-        _draw(above, looks, by_layer)
+        at_last = {m: _at(scores[m], "step", every[-1]) for m in looks}
+        _draw(above, looks, {m: rows.rename(index=layers.index) for m, rows in at_last.items()})
         state_axis(above, layers, every[-1] if steps else None)
         above.set_title(f"({ascii_lowercase[i]}) {title}")
         for ax in below:
-            _draw(ax, looks, {m: _course(scores[m], best[0]) for m in looks})
+            _draw(ax, looks, {m: _at(scores[m], "layer", best[0]) for m in looks})
             step_axis(ax, every)
-            ax.set_title(
-                f"({ascii_lowercase[i + len(PANELS)]}) {drawable(best[0], IN_TITLE)}: {title}"
-            )
+            name = drawable(best[0], IN_TITLE)
+            ax.set_title(f"({ascii_lowercase[i + len(PANELS)]}) {name}\n{title}")
+        if above.lines:  # one legend for the panels of a column, below them
+            look: dict[str, Any] = {"loc": f"outside lower {corner}", "borderpad": 0.2}
+            figure.legend(handles=above.lines, **look)
     heading = drawable(split_title(split))
     if len(positions_of(whole)) > 1:
         heading += f", at {drawable(positions_of(table)[0])}"
+    if band := band_title(table, FigureSettings()):
+        heading += f"; bands: {band}"
     write_heading(figure, heading)
-    high = figure.get_figheight()
-    figure.tight_layout(pad=0.4, w_pad=1.0, h_pad=1.0, rect=(0, LEGEND / high, 1, 1 - 0.1 / high))
-    for ax, *_ in axes.T:  # one legend for the panels of a column, below them
-        if ax.lines:
-            corner = (ax.get_position().x0, 0)
-            figure.legend(handles=ax.lines, loc="lower left", bbox_to_anchor=corner)
     return figure
 
 
-def _course(scores: Mapping[tuple[str, int], float], layer: str) -> dict[int, float]:
-    """Return the scores of one layer by step."""
-    return {step: value for (state, step), value in scores.items() if state == layer}
+def _at(scores: "pd.DataFrame", level: str, value: object) -> "pd.DataFrame":
+    """Return the scores at a step by layer, or of a layer by step; none if there are none."""
+    return scores[scores.index.get_level_values(level) == value].droplevel(level)
 
 
-def _draw(ax: Axes, looks: Mapping[str, Look], values: Mapping[str, Mapping[int, float]]) -> None:
-    """Draw a line for each metric through its values by x."""
+def _draw(ax: Axes, looks: Mapping[str, Look], values: Mapping[str, "pd.DataFrame"]) -> None:
+    """Draw a line and a band for each metric through its values by x."""
     for metric, (color, dashes, label) in looks.items():
-        if values[metric]:
-            x, y = zip(*sorted(values[metric].items()), strict=True)
-            ax.plot(x, y, dashes, linewidth=1.2, color=COLORS[color], label=label)
-    ax.set_ylim(-0.05, 1.03)
-    ax.set_yticks([0, 0.5, 1])
+        rows = values[metric].sort_index()
+        if len(rows):
+            look: dict[str, Any] = {"color": COLORS[color], "label": label}
+            ax.plot(rows.index, rows["mean"], dashes, linewidth=1.2, **look)
+            band: dict[str, Any] = {"color": COLORS[color], "alpha": BAND_ALPHA, "linewidth": 0}
+            ax.fill_between(rows.index, rows["low"], rows["high"], **band)
+    share_axis(ax)

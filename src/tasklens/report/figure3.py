@@ -17,6 +17,8 @@ from tasklens.findings.curves import Curves, units_of
 from tasklens.findings.rules import PAIRS
 from tasklens.findings.statistics import MissingError
 from tasklens.findings.use import BECOMES, CAVEAT, best_state, course, effects_of, shared
+from tasklens.report.layout import add_legend
+from tasklens.report.step_axis import step_axis
 from tasklens.report.style import (
     IN_TITLE,
     PALETTE,
@@ -24,8 +26,8 @@ from tasklens.report.style import (
     in_style,
     new_figure,
     room,
+    share_axis,
     state_axis,
-    step_axis,
     write_heading,
 )
 from tasklens.scoring.bootstrap import CONFIDENCE, Floats, interval
@@ -52,8 +54,8 @@ LOOKS = {
 GREY = "0.85"
 #: How opaque the band of an interval is, in the colour of its line.
 BAND_ALPHA = 0.2
-#: Inches: height of a panel, and of a row of the legend; widths of the whole.
-PANEL, LEGEND_ROW, WIDTHS = 2.0, 0.14, {1: 3.4, 2: 6.8}
+#: Inches: height of a panel, and widths of the whole.
+PANEL, WIDTHS = 2.0, {1: 3.4, 2: 6.8}
 
 
 @in_style
@@ -74,6 +76,7 @@ def figure3(
 
     Lines are means over runs. A band is the 95 % interval over instructions, and over runs if there
     are several. The grey band is the range of the random directions, each a mean over instances.
+    The figure has no argument ``axes``, since the number of its panels depends on the runs.
 
     Parameters
     ----------
@@ -109,9 +112,7 @@ def figure3(
     across = 1 if columns == 1 else len(panels)
     down = len(panels) // across
     named = max(0.0, room([*map(drawable, states)]) - 0.3)
-    handles, labels = _legend(every, role)
-    rows = -(-len(handles) // (1 if columns == 1 else 3))
-    high = 0.25 + 0.12 * (columns == 1) + down * PANEL + named + rows * LEGEND_ROW
+    high = 0.25 + 0.12 * (columns == 1) + down * PANEL + named
     figure = new_figure(WIDTHS[columns], high, "constrained")
     axes = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
     for i, (ax, layer) in enumerate(zip(axes, panels, strict=True)):
@@ -124,17 +125,14 @@ def figure3(
             state_axis(ax, states, steps[-1] if is_series else None)
             title = "all hidden states"
         ax.set_title(f"({ascii_lowercase[i]}) {title}")
-        ax.set_ylim(-0.04, 1.04)
-        ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
-        ax.tick_params(length=2)
+        share_axis(ax)
         if i % across == 0:
             ax.set_ylabel("ARI, accuracy, share")
     title = drawable(split_title(every[0].split_names[role]), IN_TITLE)
     position = drawable(effects_of(every[0]).position, IN_TITLE)
     between = ", " if columns == 2 else "\n"
     write_heading(figure, f"{title}{between}edited at {position}; {CAVEAT}")
-    look: dict[str, Any] = {"ncols": -(-len(handles) // rows), "handlelength": 3.2}
-    figure.legend(handles, labels, loc="outside lower center", **look)
+    add_legend(figure, *_legend(every, role))
     return figure
 
 

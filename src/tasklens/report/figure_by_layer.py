@@ -16,14 +16,15 @@ from tasklens.core.errors import InputError
 from tasklens.data.names import UNTRAINED
 from tasklens.findings.curves import Curves
 from tasklens.findings.measurement import measured
+from tasklens.report.layout import add_legend
 from tasklens.report.style import (
     IN_TITLE,
     PALETTE,
     drawable,
     in_style,
-    name_entries,
     new_figure,
     room,
+    share_axis,
     state_axis,
     write_heading,
 )
@@ -52,7 +53,7 @@ SPLITS = (
 CONTROLS = {
     "each family": Look(PALETTE[0], "-", "", 0.4),
     "untrained twin": Look("0.45", "-", "x", 1.0),
-    "layer 0": Look(PALETTE[4], ":", "", 1.2),
+    "embed": Look(PALETTE[4], ":", "", 1.2),
     "bag of tokens": Look("0.55", "--", "", 0.8),
     "prompt's length": Look("0.55", "-", "", 0.8),
     "input's class": Look("0.2", (0, (1, 3)), "", 1.2),
@@ -72,8 +73,8 @@ PANELS: dict[str, Scores] = {
 }
 #: How opaque the band of an interval is, in the colour of its line.
 BAND_ALPHA = 0.2
-#: Inches: width and height of a panel, and height of a row of the legend.
-WIDE, HIGH, LEGEND_ROW = 2.3, 1.9, 0.14
+#: Inches: width and height of a panel.
+WIDE, HIGH = 2.3, 1.9
 
 
 @in_style
@@ -83,9 +84,10 @@ def figure_by_layer(curves: Curves, measure: str = "ARI") -> Figure:
     There is a line per split. A band is the 95 % interval over resampled prompts and near-best
     starts of KMeans. The panels are: clusters of the hidden states; clusters of their t-SNE maps,
     if measured; a linear classifier, which learns the task on the first split. Controls are grey,
-    and layer 0 is dotted. Those of clusters are of the first split, those of the classifier of the
+    and `embed` is dotted. Those of clusters are of the first split, those of the classifier of the
     first unseen one. Thin lines are the clusters of the first split within each family of tasks. Of
-    several models there is a row each, and of a series the last checkpoint.
+    several models there is a row each, and of a series the last checkpoint. The figure has no
+    argument ``axes``, since the number of its panels depends on what was measured.
 
     Parameters
     ----------
@@ -110,7 +112,9 @@ def figure_by_layer(curves: Curves, measure: str = "ARI") -> Figure:
     panels = {title: scores for title, scores in PANELS.items() if _splits(curves, scores, states)}
     if not panels:
         raise InputError(f"{curves.run}: no hidden state was scored")
-    figure = new_figure(0.5 + WIDE * len(panels), 1.0, "constrained")
+    turned = max(0.0, room([*map(drawable, states)]) - 0.3)
+    wide, high = 0.5 + WIDE * len(panels), 0.3 + (HIGH + turned) * len(models)
+    figure = new_figure(wide, high, "constrained")
     axes = figure.subplots(len(models), len(panels), sharey=True, squeeze=False)
     drawn, controls = dict[str, Look](), dict[str, Look]()
     for ax, letter, (step, (title, scores)) in zip(
@@ -122,12 +126,10 @@ def figure_by_layer(curves: Curves, measure: str = "ARI") -> Figure:
         drawn |= _draw_splits(ax, curves, at, states, scores)
         controls |= _draw_controls(ax, curves, at, states, scores)
         state_axis(ax, states, step if curves.is_series else None)
-        ax.tick_params(length=2)
-    axes[0, 0].set_ylim(min(-0.05, *(ax.dataLim.y0 for ax in axes.ravel())), 1.03)
-    axes[0, 0].set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
-    rows = draw_legend(figure, drawn | controls, 1 + len(panels), curves)
-    named = max(0.0, room([*map(drawable, states)]) - 0.3)
-    figure.set_figheight(0.3 + (HIGH + named) * len(models) + rows * LEGEND_ROW)
+    lowest = min(ax.dataLim.y0 for ax in axes.ravel())
+    for ax in axes.ravel():
+        share_axis(ax, lowest)
+    draw_legend(figure, drawn | controls, 1 + len(panels), curves)
     write_heading(figure, drawable(curves.run, IN_TITLE))
     return figure
 
@@ -158,7 +160,7 @@ def _draw_controls(
         levels["commonest task"] = curves.majority.get(split, np.nan)
     else:
         if "embed" in states:
-            levels["layer 0"] = means_of(curves, at, ["embed"], split, scores)[0]
+            levels["embed"] = means_of(curves, at, ["embed"], split, scores)[0]
         for label, name in WITHOUT_MODEL.items():
             levels[label] = float(curves.controls.get((split, name), [np.nan])[0])
     lines |= {label: [level] * len(states) for label, level in levels.items()}
@@ -219,25 +221,12 @@ def line_style(look: Look, n: int = 1) -> dict[str, Any]:
     }
 
 
-def draw_legend(figure: Figure, looks: dict[str, Look], n: int, curves: Curves) -> int:
-    """Explain the lines and bands below the panels, n side by side; return the number of rows."""
+def draw_legend(figure: Figure, looks: dict[str, Look], n: int, curves: Curves) -> None:
+    """Explain the lines and bands below the panels, n side by side."""
     handles: list[Any] = [Line2D([], [], **line_style(look)) for look in looks.values()]
     labels = [*looks]
     if curves.copies > 1:
         handles.append(Patch(color=PALETTE[0], alpha=BAND_ALPHA, linewidth=0))
         over = [*curves.units, *(["near-best starts"] if curves.choices else [])]
         labels.append(f"{CONFIDENCE:.0%} interval over {', '.join(over)}")
-    columns = _columns(labels, n, figure.get_figwidth())
-    blank = [""] * len(labels)
-    look: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "handlelength": 3.0}
-    name_entries(figure.legend(handles, blank, **look), labels)
-    return -(-len(handles) // columns)
-
-
-def _columns(labels: Sequence[str], most: int, wide: float) -> int:
-    """Return the number of columns of a legend that fit into a width in inches, at most some."""
-    for n in range(min(most, len(labels)), 1, -1):
-        columns = [[drawable(name) for name in part] for part in np.array_split(labels, n)]
-        if sum(0.6 + room(names) for names in columns) <= wide:
-            return n
-    return 1
+    add_legend(figure, handles, labels, n)

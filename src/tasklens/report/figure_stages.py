@@ -17,7 +17,6 @@ from tasklens.report.figure_by_layer import (
     BAND_ALPHA,
     CONTROLS,
     HIGH,
-    LEGEND_ROW,
     WIDE,
     Look,
     Scores,
@@ -33,6 +32,7 @@ from tasklens.report.style import (
     in_style,
     new_figure,
     room,
+    share_axis,
     state_axis,
     write_heading,
 )
@@ -91,7 +91,8 @@ def figure_stages(curves: Curves, compared: Sequence[ComparedSteps] = ()) -> Fig
     # The last pair is the last stage minus the first if there are several.
     pairs = compared[:-1] if len(compared) > 1 else compared
     rows = 2 if pairs else 1
-    figure = new_figure(0.5 + WIDE * len(panels), 1.0, "constrained")
+    turned = max(0.0, room([*map(drawable, states)]) - 0.3)
+    figure = new_figure(0.5 + WIDE * len(panels), 0.3 + HIGH * rows + turned, "constrained")
     axes = figure.subplots(rows, len(panels), sharex=True, sharey="row", squeeze=False)
     controls = dict[str, Look]()
     for i, (measure, split) in enumerate(panels):
@@ -102,17 +103,13 @@ def figure_stages(curves: Curves, compared: Sequence[ComparedSteps] = ()) -> Fig
         if pairs:
             _draw_differences(axes[1, i], pairs, states, curves.split_names[split], measure, looks)
         state_axis(axes[-1, i], states)
-        for ax in axes[:, i]:
-            ax.tick_params(length=2)
-    lowest = min(-0.05, *(ax.dataLim.y0 for ax in axes[0]))
-    axes[0, 0].set_ylim(lowest, 1.03)
-    axes[0, 0].set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
+        axes[-1, i].tick_params(length=2)
+    for ax in axes[0]:
+        share_axis(ax, min(every.dataLim.y0 for every in axes[0]))
     if pairs:
         axes[1, 0].set_ylabel("minus the stage before")
-    named = max(0.0, room([*map(drawable, states)]) - 0.3)
     of_legend = {drawable(name): look for name, look in looks.items()} | controls
-    n = draw_legend(figure, of_legend, 1 + len(panels), curves)
-    figure.set_figheight(0.3 + HIGH * rows + named + n * LEGEND_ROW)
+    draw_legend(figure, of_legend, 1 + len(panels), curves)
     write_heading(figure, drawable(curves.run, IN_TITLE))
     return figure
 

@@ -24,7 +24,11 @@ class _Name(NamedTuple):
 
 
 def place_names(
-    points: Floats, values: npt.NDArray[np.integer], widths: Mapping[int, float], high: float
+    points: Floats,
+    values: npt.NDArray[np.integer],
+    widths: Mapping[int, float],
+    high: float,
+    limits: tuple[float, float] = (-np.inf, np.inf),
 ) -> dict[int, tuple[float, float]]:
     """Return where to write the name of each compact group of points, by value.
 
@@ -41,6 +45,8 @@ def place_names(
         The width of the name of each value, in units of the map.
     high : float
         The height of a name in the same units.
+    limits : tuple of float
+        The ends of the x axis, between which names stay.
     """
     distinct, counts = np.unique(values, return_counts=True)
     if not 1 < len(distinct) <= NAMED_GROUPS:
@@ -50,7 +56,9 @@ def place_names(
     for value, n in sorted(zip(distinct.tolist(), counts.tolist(), strict=True), key=_by_size):
         middle, spread = _middle(points[values == value])
         if spread <= min(MOST, TIMES * (n / len(values)) ** 0.5) * (spread_of_all or 1.0):
-            names.append(_Name(value, middle[0], n, widths[value]))
+            half = widths[value] / 2
+            x = max(limits[0] + half, min(limits[1] - half, middle[0]))
+            names.append(_Name(value, x, n, widths[value]))
             middles[value] = middle[1]
     heights = _moved_apart(names, middles, high)
     placed: dict[int, tuple[float, float]] = {}

@@ -32,6 +32,7 @@ SCRIPTS = (
         "symbols.js",
         "maps.js",
         "charts.js",
+        "ends.js",
         "curves.js",
         "names.js",
         "cloud.js",
@@ -45,6 +46,8 @@ SCRIPTS = (
         "dials.js",
         "play.js",
         "stage.js",
+        "multiples.js",
+        "beside.js",
         "controls.js",
         "zoom.js",
         "select.js",
@@ -265,7 +268,7 @@ def _pack(split: SplitView) -> Packer:
         packer.add(f"cluster/{state}", assigned)
     for name in MAPS:
         for state in split.assigned:
-            packer.add_map(f"{name}/{state}", split.maps[name, state])
+            packer.add_map(f"{name}/{state}", split.maps[name, state], by="input")
     return packer
 
 

@@ -1,6 +1,6 @@
-"""Define the style of all figures: fonts, symbols, the axis of training steps, and files.
+"""Define the style of all figures: fonts, symbols, shared axes, and files.
 
-No figure uses pyplot. No figure needs a display, or reads or changes Matplotlib's global state.
+No figure uses pyplot. No figure needs a display, or changes Matplotlib's global state.
 Names from a user's files are text: `in_style` keeps Matplotlib from reading "$" as mathematics, and
 `drawable` writes out what cannot be drawn.
 """
@@ -12,14 +12,13 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
-from matplotlib import style
+from matplotlib import rcParams, rcParamsDefault, style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.legend import Legend
 from matplotlib.text import Text
-from matplotlib.ticker import NullLocator
 
 from tasklens.core.text import visible, written_out
 
@@ -31,44 +30,73 @@ STYLE: dict[str, Any] = {
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": 7.5,
+    "axes.titlesize": "medium",
     "axes.titlelocation": "left",
     "lines.markersize": 2.8,
     "lines.markeredgewidth": 0.8,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
+    "figure.titlesize": "medium",
     "legend.frameon": False,
     "pdf.fonttype": 42,  # TrueType: journals refuse the default, Type 3
 }
+
+#: Settings of Matplotlib in which a user's own values count: fonts and sizes of text, lines of axes
+#: and grids, and the fonts in files. Colours, sizes of figures and layouts are the figures' own.
+RESPECTED = re.compile(
+    r"(font|mathtext|pdf|ps|svg)\.|(axes|figure)\.(title|label)(size|weight)$"
+    r"|[xy]tick\.(labelsize|direction|major|minor)|legend\.(font|title_font)size$"
+    r"|axes\.(linewidth|grid|spines)|grid\.(linestyle|linewidth|alpha)"
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def in_style(draw: Callable[P, R]) -> Callable[P, R]:
-    """Make a function draw in `STYLE` over Matplotlib's defaults, whatever a matplotlibrc contains.
+    """Make a function draw in `STYLE` over Matplotlib's defaults, and over both what a user set.
 
-    Axes that are given as ``ax`` keep their own style, in which only the text is drawn as it is.
-    Text that is set later may be mathematics again, as Matplotlib's users expect.
+    Of a user's ``rcParams`` those count that match `RESPECTED` and differ from Matplotlib's
+    defaults. Axes that are given as ``ax`` or ``axes`` keep their own style, in which only text is
+    drawn as it is. Text that is set later may be mathematics again, as Matplotlib's users expect.
     """
-    styled, unstyled = style.context(["default", STYLE])(draw), style.context(AS_IT_IS)(draw)
+    unstyled = style.context(AS_IT_IS)(draw)
 
     @functools.wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
-        ax = kwargs.get("ax")
-        before = {text: text.get_text() for text in _texts(ax)}
-        result = (styled if ax is None else unstyled)(*args, **kwargs)
-        changed = ax or result
-        for text in _texts(changed):
-            if text.get_text() != before.get(text):
-                text.set_usetex(False)
-                text.set_parse_math("$" not in text.get_text())
-        for label in _tick_labels(changed):  # which get their text later
-            label.set_usetex(False)
-            label.set_parse_math(False)
+        given = _axes_in(kwargs.get("ax"), kwargs.get("axes"))
+        before = {text: text.get_text() for ax in given for text in _texts(ax)}
+        if given:
+            result = unstyled(*args, **kwargs)
+        else:
+            with style.context(["default", {**STYLE, **_own_settings(), **AS_IT_IS}]):
+                result = draw(*args, **kwargs)
+        changes: list[object] = [*given] or [result]
+        for changed in changes:
+            for text in _texts(changed):
+                if text.get_text() != before.get(text):
+                    text.set_usetex(False)
+                    text.set_parse_math("$" not in text.get_text())
+            for label in _tick_labels(changed):  # which get their text later
+                label.set_usetex(False)
+                label.set_parse_math(False)
         return result
 
     return drawn
+
+
+def _own_settings() -> dict[str, Any]:
+    """Return the settings of the user that count."""
+    names = filter(RESPECTED.match, rcParamsDefault)
+    return {name: rcParams[name] for name in names if rcParams[name] != rcParamsDefault[name]}
+
+
+def _axes_in(*given: object) -> list[Axes]:
+    """Return the axes among arguments, which are axes or sequences or arrays of them."""
+    each: list[object] = []
+    for one in given:
+        each += list(np.ravel(np.asarray(one, object))) if isinstance(one, Iterable) else [one]
+    return [ax for ax in each if isinstance(ax, Axes)]
 
 
 def _texts(artist: object) -> list[Text]:
@@ -122,7 +150,7 @@ def _characters(font: str) -> frozenset[int]:
 
 
 def room(names: Collection[str]) -> float:
-    """Return the inches that the longest of some drawable names takes in the style's font."""
+    """Return the inches that the longest of some drawable names takes in the style's font size."""
     font = get_font(findfont(FontProperties()))
     # At least the width of usual letters, so that most names have equal room.
     widths = [0.056 * max(map(len, names), default=0)]
@@ -163,9 +191,7 @@ NAMED_STATES = 20
 SPACINGS = (5, 10, 20, 50, 100)
 """Of more hidden states, every block of one of these numbers is named: at most `FEW_NAMED`."""
 FEW_NAMED = 10
-
-FEW_EVEN = 50
-"""Up to this many evenly spaced checkpoints are drawn on a linear axis."""
+QUARTERS = (0, 0.25, 0.5, 0.75, 1)
 
 
 def symbol(value: int) -> tuple[str, str, float]:
@@ -188,11 +214,18 @@ def new_figure(
 ) -> Figure:
     """Return an empty figure of this size in inches, which pyplot does not know.
 
-    A layout makes room for text: "compressed" if axes keep their shape. None makes no room.
+    It is larger if the user's font is larger than the style's. A layout makes room for text:
+    "compressed" if axes keep their shape. None makes no room.
     """
-    figure = NotebookFigure(figsize=(wide, high), layout=layout)
+    larger = text_scale()
+    figure = NotebookFigure(figsize=(larger * wide, larger * high), layout=layout)
     FigureCanvasAgg(figure)
     return figure
+
+
+def text_scale() -> float:
+    """Return how much larger the font is than that of `STYLE`."""
+    return float(rcParams["font.size"] / STYLE["font.size"])
 
 
 def figure_of(ax: Axes | None) -> Figure | None:
@@ -202,7 +235,7 @@ def figure_of(ax: Axes | None) -> Figure | None:
 
 def write_heading(figure: Figure, text: str) -> None:
     """Write a title above all panels, at the left."""
-    figure.suptitle(text, fontsize=7.5, x=0.01, ha="left")
+    figure.suptitle(text, x=0.01, ha="left")
 
 
 @in_style
@@ -215,6 +248,13 @@ def render(figure: Figure, format: Literal["png", "pdf"]) -> bytes:
     metadata = {"CreationDate": None} if format == "pdf" else None
     figure.savefig(sink, format=format, dpi=200, metadata=metadata)
     return sink.getvalue()
+
+
+def share_axis(ax: Axes, lowest: float = 0.0) -> None:
+    """Scale the y axis for shares and scores up to 1, with a tick per quarter."""
+    ax.set_ylim(min(-0.05, lowest), 1.03)
+    ax.set_yticks(QUARTERS, ["0", "0.25", "0.5", "0.75", "1"])
+    ax.tick_params(length=2)
 
 
 def state_axis(ax: Axes, states: Sequence[str], step: int | None = None) -> None:
@@ -240,24 +280,3 @@ def named_states(states: Sequence[str]) -> list[int]:
         some = list(range(0, n, every))
     least = n / (2 * FEW_NAMED)
     return [0, *(i for i in some if min(i, n - 1 - i) >= least), n - 1]
-
-
-def step_axis(ax: Axes, steps: Sequence[int]) -> None:
-    """Scale the x axis linearly up to some step, so that step 0 shows, and then logarithmically."""
-    ax.set_xlabel("training step")
-    if len(steps) == 1:
-        return
-    ax.set_xlim(steps[0], steps[-1])
-    if len(steps) <= FEW_EVEN and len(set(np.diff(steps))) == 1:
-        return
-    # Linear up to the first evenly spaced checkpoint, or otherwise up to the first checkpoint.
-    spacing = int(np.diff(steps).max())
-    linear = spacing if steps[-1] > 4 * spacing else next(step for step in steps if step > 0)
-    if steps[-1] <= 4 * linear:
-        return
-    ax.set_xscale("symlog", linthresh=linear, linscale=0.5)
-    multiples = (1, 2, 5) if steps[-1] < 100 * linear else (1,)
-    ticks = [m * 10**p for p in range(len(str(steps[-1]))) for m in multiples]
-    ticks = [0] * int(steps[0] == 0) + [t for t in ticks if linear <= t <= steps[-1]]
-    ax.set_xticks(ticks, [f"{t // 1000:,}k" if t >= 1000 else str(t) for t in ticks])
-    ax.xaxis.set_minor_locator(NullLocator())

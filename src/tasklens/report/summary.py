@@ -1,6 +1,7 @@
 """Average the scores of hidden states."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,9 @@ import pyarrow.compute as pc
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.score_table import NO_STEP, at_position, summarise, to_frame
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def mean_scores(table: pa.Table, split: str, metric: str) -> dict[tuple[str, int], float]:
     """Return the mean of a metric over seeds and cluster seeds, by (state, step).
@@ -16,12 +20,17 @@ def mean_scores(table: pa.Table, split: str, metric: str) -> dict[tuple[str, int
     It is that of the hidden states themselves, which is the space "raw". Of several positions the
     first counts.
     """
+    scores: dict[tuple[str, int], float]
+    scores = score_ranges(table, split, metric)["mean"].to_dict()
+    return scores
+
+
+def score_ranges(table: pa.Table, split: str, metric: str) -> "pd.DataFrame":
+    """Return `mean`, `low` and `high` of a metric by layer and step, of the same scores."""
     table = at_position(table)
     rows = to_frame(table.filter(pc.field("split") == split), (metric,))
     of_states = (rows["space"] == "raw") & (rows["step"] != NO_STEP)
-    scores: dict[tuple[str, int], float]
-    scores = summarise(rows[of_states], ("layer", "step"))["mean"].to_dict()
-    return scores
+    return summarise(rows[of_states], ("layer", "step"))
 
 
 def best_state(table: pa.Table, split: str, states: Sequence[str], step: int) -> str:

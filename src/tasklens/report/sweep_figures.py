@@ -1,29 +1,32 @@
-"""Draw a sweep: heat maps over two settings, one setting at a time, and ARI by separation."""
+"""Draw a sweep: heat maps over two settings, and one setting at a time."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
-from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from tasklens.core.errors import InputError
-from tasklens.core.seeds import stream
 from tasklens.data.instances import split_title
 from tasklens.data.names import find_position
-from tasklens.report.style import IN_TITLE, drawable, in_style, new_figure, room, write_heading
-from tasklens.scoring.score_table import at_position, positions_of, summarise, to_frame
+from tasklens.report.layout import add_legend
+from tasklens.report.style import (
+    IN_TITLE,
+    PALETTE,
+    drawable,
+    in_style,
+    new_figure,
+    room,
+    share_axis,
+    text_scale,
+    write_heading,
+)
+from tasklens.scoring.score_table import positions_of
 from tasklens.scoring.sweep_summary import best_rows
 
-#: The largest number of dots in a figure. More dots hide each other, and take time and memory.
-DOTS = 100_000
 #: Titles of the maps, by column of `sweep_summary.best_rows`; dashes and colours of the lines.
 MAPS = {
     "final": "final ARI",
@@ -32,9 +35,9 @@ MAPS = {
     "accuracy": "accuracy",
 }
 LINES = {
-    "final": ("-", "#440154"),
-    "peak": ("-", "#35b779"),
-    "last": (":", "#d95f02"),
+    "final": ("-", PALETTE[0]),
+    "peak": ("-.", PALETTE[2]),
+    "last": (":", PALETTE[1]),
     "accuracy": ("--", "black"),
 }
 
@@ -78,7 +81,7 @@ def phase_diagram(
     below, beside = _room_below(across), max(0, room(down) - 0.4)
     panel = max(1.7, 0.3 + 0.42 * len(columns)) if is_range else 1.7
     high = (0.4 if is_range else 0.32) * len(lines)
-    figure = new_figure(1.0 + panel * len(MAPS) + beside, 0.9 + high + below)
+    figure = new_figure(1.0 + panel * len(MAPS) + beside, 0.9 + high + below, "constrained")
     axes = figure.subplots(1, len(MAPS), sharey=True)
     for i, (ax, (name, title)) in enumerate(zip(axes, MAPS.items(), strict=True)):
         values = np.full((len(lines), len(columns)), np.nan)
@@ -92,7 +95,7 @@ def phase_diagram(
                 ax.text(b, a + above, f"{values[a, b]:.2f}", **center)
                 if above:
                     ends = f"{min(each):.2f}\u2013{max(each):.2f}"
-                    ax.text(b, a - 0.24, ends, fontsize=5, **center)
+                    ax.text(b, a - 0.24, ends, fontsize=5 * text_scale(), **center)
         ax.imshow(values, origin="lower", vmin=0, vmax=1, cmap="viridis", aspect="auto")
         ax.set_title(f"({ascii_lowercase[i]}) {title}")
         ax.set_xticks(range(len(across)), across, rotation=90 if below else 0)
@@ -104,7 +107,6 @@ def phase_diagram(
     if is_range:
         heading += f"; means and ranges over {_runs_of(cells.values())}"
     write_heading(figure, heading)
-    figure.tight_layout(pad=0.4, rect=(0, 0, 1, 1 - 0.06 / figure.get_figheight()))
     return figure
 
 
@@ -141,20 +143,19 @@ def one_at_a_time(
     rows = _rows(points, [key for keys in axes for key in keys], split, space, position)
     across = min(4, len(axes))
     down = -(-len(axes) // across)
-    # The legend needs 4.1 inches.
     shown = [[r for r in rows if _axis(r, axes, base) in (None, keys)] for keys in axes]
     below = max(
         _room_below(_names(on_axis, keys[0])) for on_axis, keys in zip(shown, axes, strict=True)
     )
-    figure = new_figure(max(4.1, 0.4 + 1.75 * across), 0.55 + (1.6 + below) * down)
+    wide, high = max(4.1, 0.4 + 1.75 * across), 0.3 + (1.6 + below) * down
+    figure = new_figure(wide, high, "constrained")
     panels = figure.subplots(down, across, sharey=True, squeeze=False)
     for ax in panels.flat[len(axes) :]:
-        ax.set_visible(False)
+        ax.remove()
     for ax, keys, on_axis in zip(panels.flat, axes, shown, strict=False):
         _against(ax, on_axis, keys[0], base[keys[0]])
-    panels[0, 0].set_ylim(-0.05, 1.05)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=len(labels))
+    share_axis(panels[0, 0])
+    add_legend(figure, *panels[0, 0].get_legend_handles_labels())
     heading = _heading(points, split, position)
     alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for r in rows:
@@ -162,66 +163,7 @@ def one_at_a_time(
     if any(len(runs) > 1 for runs in alike.values()):
         heading += f"; means, bands: ranges over {_runs_of(alike.values())}"
     write_heading(figure, heading)
-    high = figure.get_figheight()
-    figure.tight_layout(pad=0.4, rect=(0, 0.3 / high, 1, 1 - 0.1 / high))
     return figure
-
-
-@in_style
-def separation_plot(pairs: NDArray[np.float64]) -> Figure:
-    """Draw ARI against separation, with a dot for each of the N pairs.
-
-    Untrained networks have another colour. The title contains Spearman's correlation of all pairs.
-    If there are more than `DOTS` pairs, a random choice of them is drawn.
-
-    Parameters
-    ----------
-    pairs : numpy.ndarray
-        From `separation_pairs`, (N, 3).
-
-    Raises
-    ------
-    InputError
-        If N is 0.
-    """
-    if not len(pairs):
-        raise InputError("the table has no separation of a block: measure the runs again")
-    rho = float(spearmanr(pairs[:, 1], pairs[:, 2]).statistic)
-    title = f"{len(pairs):,} hidden states; Spearman {rho:.2f}"
-    if len(pairs) > DOTS:
-        pairs = stream(0, "dots").choice(pairs, DOTS, replace=False)
-    step, separation, ari = pairs.T
-    figure = new_figure(3.4, 2.6)
-    ax = figure.subplots()
-    dots = {"trained": (step > 0, "#31688e"), "untrained": (step == 0, "#d95f02")}
-    for name, (mask, color) in dots.items():
-        x, y = separation[mask], ari[mask]
-        ax.scatter(x, y, s=4, linewidths=0, alpha=0.5, color=color, label=name)
-    ax.set_xscale("log")
-    ax.xaxis.set(major_formatter="{x:g}", minor_formatter=NullFormatter())
-    if separation.max() < 10 * separation.min():  # otherwise powers of ten are enough
-        ax.xaxis.set(major_locator=MaxNLocator(5), minor_locator=NullLocator())
-    ax.set_ylim(-0.05, 1.03)
-    ax.set_xlabel("separation: variance between tasks / largest within tasks")
-    ax.set_ylabel("ARI")
-    ax.set_title(title)
-    figure.legend(loc="lower center", ncols=2, handletextpad=0.1, borderaxespad=0.1)
-    figure.tight_layout(pad=0.4, rect=(0, 0.2 / figure.get_figheight(), 1, 1))
-    return figure
-
-
-def separation_pairs(scores: pa.Table) -> NDArray[np.float64]:
-    """Return the step, separation and mean ARI of each hidden state of a block, (N, 3).
-
-    There is one row per run, seed, split, block and step, in the space "raw". Of several positions
-    the first counts.
-    """
-    blocks = pc.starts_with(pc.field("layer"), "block")
-    rows = at_position(scores).filter(blocks & (pc.field("space") == "raw"))
-    keys = ("step", "run", "seed", "split", "layer")
-    means = [summarise(to_frame(rows, (metric,)), keys)["mean"] for metric in ("separation", "ari")]
-    pairs = pd.concat(means, axis="columns", join="inner").reset_index("step")
-    return np.asarray(pairs, dtype=np.float64)
 
 
 def _axis(

@@ -12,7 +12,7 @@ from tasklens.core.errors import InputError
 from tasklens.findings.check import Check, Outcome
 from tasklens.findings.use import CAVEAT, USE
 from tasklens.findings.verdict import Verdict
-from tasklens.report.style import IN_TITLE, PALETTE, drawable, in_style, new_figure
+from tasklens.report.style import IN_TITLE, PALETTE, drawable, in_style, new_figure, text_scale
 from tasklens.scoring.bootstrap import CONFIDENCE
 
 #: Colour and shape of an outcome.
@@ -36,7 +36,8 @@ def figure_verdict(verdict: Verdict) -> Figure:
     """Draw the checks of a verdict, one row each: value, interval, threshold and outcome.
 
     The range in which a check holds is grey. A value beyond -1 or 1 is drawn as an arrow. All
-    values are also written beside the axis.
+    values are also written beside the axis. The figure is a table around an axis: its size follows
+    from its rows, and it has no argument ``ax``.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ def figure_verdict(verdict: Verdict) -> Figure:
                 _write(ax, row + 1 + i, 0, f"{check.rule.statistic}, {check.rule.threshold}")
             _draw(ax, row + 1 + i, check)
         row += 1 + max(1, len(of_finding))
-    figure.text(0.05 / wide, 1 - 0.12 / high, _title(verdict), va="center", fontsize=7.5)
+    figure.text(0.05 / wide, 1 - 0.12 / high, _title(verdict), va="center")
     _legend(figure)
     return figure
 
@@ -108,7 +109,7 @@ def _write(ax: Axes, row: int, column: int, text: str, **font: Any) -> None:
         drawable(text),
         transform=ax.get_yaxis_transform(),
         va="center",
-        fontsize=6.5,
+        fontsize=6.5 * text_scale(),
         **font,
     )
 

@@ -178,8 +178,9 @@ class Run(RunArrays):
     def plot_map(self, state: str | None = None, **options: Any) -> "Figure":
         """Draw a map of the instances, by default of the best hidden state.
 
-        The options are those of `tasklens.figure_map`: ``step``, ``split``, ``color``, ``map`` and
-        ``ax``, Matplotlib axes to draw into; and ``position`` and ``family``, see `view`.
+        The options are those of `tasklens.figure_map`: ``step``, ``split``, ``color``, ``map``,
+        ``names`` and ``ax``, Matplotlib axes to draw into; and ``position`` and ``family``, see
+        `view`.
         """
         from tasklens.report.maps import figure_map
 

@@ -24,7 +24,7 @@ from tasklens.interventions.settings import InterventionSettings
 from tasklens.models.checkpoints import CheckpointSettings
 from tasklens.models.gpt2 import ModelSettings
 from tasklens.models.training import TrainSettings
-from tasklens.report.figure1 import FigureSettings
+from tasklens.report.figure_settings import FigureSettings
 from tasklens.report.view import ReportSettings
 from tasklens.scoring.score_cells import MeasureSettings
 

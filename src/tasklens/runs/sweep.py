@@ -15,13 +15,9 @@ from tasklens.core.parquet import parquet_bytes, write_parquet
 from tasklens.core.progress import print_traceback
 from tasklens.core.settings import Stage
 from tasklens.core.workers import LOCAL, check_workers, need_seen, reason, start_workers
+from tasklens.report.separation_figure import separation_pairs, separation_plot
 from tasklens.report.style import render
-from tasklens.report.sweep_figures import (
-    one_at_a_time,
-    phase_diagram,
-    separation_pairs,
-    separation_plot,
-)
+from tasklens.report.sweep_figures import one_at_a_time, phase_diagram
 from tasklens.runs.directory import RunDir
 from tasklens.runs.edit_plan import figure_selections
 from tasklens.runs.estimate import check_memory_of

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pytest
 from matplotlib.figure import Figure
 
-from drawn import assert_nothing_cut_off, title
+from drawn import assert_no_texts_overlap, assert_nothing_cut_off, title
 from planted import planted_runs, planted_table
 from planted_model import planted_model
 from tasklens.core.errors import InputError
@@ -24,6 +24,7 @@ from tasklens.report.figure1 import figure1
 from tasklens.report.figure2 import figure2
 from tasklens.report.figure3 import figure3
 from tasklens.report.figure_by_layer import figure_by_layer
+from tasklens.report.figure_settings import FigureSettings
 from tasklens.report.heatmaps import (
     figure_agreement,
     figure_contingency,
@@ -31,8 +32,9 @@ from tasklens.report.heatmaps import (
     figure_world,
 )
 from tasklens.report.maps import figure_forming, figure_layers, figure_map
+from tasklens.report.separation_figure import separation_plot
 from tasklens.report.style import render
-from tasklens.report.sweep_figures import one_at_a_time, phase_diagram, separation_plot
+from tasklens.report.sweep_figures import one_at_a_time, phase_diagram
 from tasklens.report.use_heatmap import figure_use
 from tasklens.report.verdict_figure import figure_verdict
 from tasklens.report.view import TaskView, View
@@ -57,6 +59,7 @@ POINTS = pa.Table.from_pylist(
 )
 FIGURES: dict[str, Callable[[View], Figure]] = {
     "figure1": lambda _: figure1(table()),
+    "paper": lambda _: figure1(table(), FigureSettings(style="paper")),
     "figure2": lambda _: figure2(table()),
     "by layer": lambda _: figure_by_layer(planted_model()),
     "figure3": lambda _: figure3(planted_runs()),
@@ -81,10 +84,10 @@ FIGURES: dict[str, Callable[[View], Figure]] = {
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_settings_of_the_user_neither_change_a_figure_nor_are_changed(name: str) -> None:
+def test_colours_lines_and_sizes_that_a_user_set_change_no_figure(name: str) -> None:
     expected = render(FIGURES[name](planted_view()), "png")
     with mpl.rc_context(
-        {"font.size": 30, "lines.linewidth": 9, "image.cmap": "jet", "savefig.bbox": "tight"}
+        {"figure.dpi": 50, "lines.linewidth": 9, "image.cmap": "jet", "savefig.bbox": "tight"}
     ):
         before = dict(mpl.rcParams)
         assert render(FIGURES[name](planted_view()), "png") == expected
@@ -97,10 +100,18 @@ def long_names(view: View) -> View:
     return dataclasses.replace(view, names={**view.names, "task": names}, world=world)
 
 
+#: Figures of curves, which a user resizes for a page.
+RESIZED = ("figure1", "figure2", "paper", "by layer", "figure3", "around", "separation")
+#: A size that a user sets, as a part of the figure's own, and a font.
+SMALLER = 0.75
+FONT: dict[Any, Any] = {"font.size": 9.0, "font.family": ["serif"]}
+
+
 @pytest.mark.parametrize("long", [False, True])
 @pytest.mark.parametrize("name", FIGURES)
 def test_nothing_is_cut_off_or_covered(name: str, long: bool) -> None:
-    figure = FIGURES[name](long_names(planted_view()) if long else planted_view())
+    with mpl.rc_context(FONT if long else {}):
+        figure = FIGURES[name](long_names(planted_view()) if long else planted_view())
     assert_nothing_cut_off(
         figure, covered=name in ("verdict", "use")
     )  # its axes reach to the edges
@@ -111,6 +122,11 @@ def test_nothing_is_cut_off_or_covered(name: str, long: bool) -> None:
         if ax.images and (name != "world" or ax is figure.axes[0]):
             box = ax.get_window_extent()
             assert min(box.width, box.height) > 0.4 * figure.dpi, "there is room for the cells"
+    if name in RESIZED:
+        assert_no_texts_overlap(figure)
+        figure.set_size_inches(*(SMALLER * figure.get_size_inches()))
+        assert_nothing_cut_off(figure)
+        assert_no_texts_overlap(figure)
 
 
 WRONG: dict[str, tuple[Any, str]] = {

@@ -5,18 +5,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.markers import MarkerStyle
 
-from drawn import assert_nothing_cut_off, legend, ticks, title
+from colors import VISION, closest, contrast, linear, oklab
+from drawn import assert_nothing_cut_off, legend, named_ends, ticks, title
 from planted import with_band
 from tasklens.core.errors import InputError
 from tasklens.data.instances import JUDGED, SPLIT_MEANINGS
-from tasklens.report.figure1 import FigureSettings, figure1
+from tasklens.report.figure1 import figure1
+from tasklens.report.figure_settings import FigureSettings
 from tasklens.report.style import render
 from tasklens.scoring.score_table import Row, accuracy_row, score_rows, to_table
 
@@ -47,54 +47,55 @@ def table(
     return to_table(rows)
 
 
-def halves(figure: Figure) -> tuple[list[Axes], list[Axes]]:
-    """Return the left axes and the right ones, which were added after each."""
-    n = len(figure.axes) // 2
-    return figure.axes[:n], figure.axes[n:]
-
-
 def heights(ax: Axes) -> list[list[float]]:
     return [np.asarray(line.get_ydata(), dtype=float).tolist() for line in ax.lines]
 
 
+CONTROLS = ["control: instruction length", "control: bag of symbols", "control: shuffled labels"]
+
+
 def test_lines_are_means_and_bands_reach_from_lowest_to_highest() -> None:
     figure = figure1(table())
-    left, right = halves(figure)
-    assert [title(ax) for ax in left] == [
+    assert [title(ax) for ax in figure.axes] == [
         "(a) train_subset\nseen in training",
         "(b) val_subset\nunseen pairs",
         "(c) val_instruction_subset\nunseen instructions",
     ]
     rise = 4 / 5 * np.arange(6) / 6
-    for ax, twin in zip(left, right, strict=True):
-        assert [level for level, _ in heights(ax)[:3]] == pytest.approx([0.2, 0.4, 0.001])
-        np.testing.assert_allclose(heights(ax)[-1], rise + 0.01)
-        assert len(ax.collections) == 5, "a band for each of wte, embed, two blocks, ln_f"
-        band = ax.collections[-1].get_paths()[0].get_extents()
+    for ax in figure.axes:
+        lines = {str(line.get_label()): line for line in ax.lines}
+        levels = [np.asarray(lines[control].get_ydata())[0] for control in CONTROLS]
+        assert levels == pytest.approx([0.2, 0.4, 0.001])
+        np.testing.assert_allclose(np.asarray(lines["ln_f"].get_ydata(), float), rise + 0.01)
+        assert np.asarray(lines["accuracy"].get_ydata()).tolist() == [0.5] * 6
+        assert len(ax.collections) == 6, "a band for wte, embed, two blocks, ln_f and accuracy"
+        band = ax.collections[-2].get_paths()[0].get_extents()
         np.testing.assert_allclose([band.y0, band.y1], [0, rise[-1] + 0.02], atol=1e-9)
-        assert heights(twin) == [[0.5] * 6]
-    assert left[0].get_ylabel() == "ARI"
-    assert right[-1].get_ylabel() == "accuracy"
-    assert [twin.yaxis.get_visible() for twin in right] == [False, False, True]
-    assert legend(figure) == [
-        *("wte", "embed", "block1", "block2", "ln_f", "accuracy"),
-        *(f"control: {name}" for name in ("instruction length", "bag of symbols")),
-        "control: shuffled labels",
-        "range of 2 runs and 2 KMeans seeds",
-    ]
+    assert ticks(figure.axes[0], "y") == ["0", "0.25", "0.5", "0.75", "1"]
+    assert figure.axes[0].get_ylabel() == "ARI, accuracy"
+    assert legend(figure) == ["accuracy", *CONTROLS, "range of 2 runs and 2 KMeans seeds"]
+
+
+def test_controls_are_drawn_above_bands_and_lines_and_are_named() -> None:
+    for ax in figure1(table()).axes:
+        controls = [line for line in ax.lines if str(line.get_label()).startswith("control")]
+        others = [*ax.collections, *(line for line in ax.lines if line not in controls)]
+        assert min(c.get_zorder() for c in controls) > max(o.get_zorder() for o in others)
+        assert min(contrast(to_hex(c.get_color()), "#ffffff") for c in controls) > 4.5
+        assert {"length", "symbols", "shuffled"} <= {*named_ends(ax)}
 
 
 def test_the_band_contains_near_best_starts_and_the_legend_names_them() -> None:
     plain = table()
     wide = with_band(plain, lambda row: -0.2, lambda row: 0.95)
-    figure, (left, _) = figure1(wide), halves(figure1(plain))
-    for ax, before in zip(halves(figure)[0], left, strict=True):
-        assert heights(ax) == heights(before), "lines are means of the kept clusters"
-        for band in ax.collections:
+    figure, before = figure1(wide), figure1(plain)
+    for ax, same in zip(figure.axes, before.axes, strict=True):
+        assert heights(ax) == heights(same), "lines are means of the kept clusters"
+        for band in ax.collections[:-1]:
             extents = band.get_paths()[0].get_extents()
             np.testing.assert_allclose([extents.y0, extents.y1], [-0.2, 0.95])
         assert ax.get_ylim()[0] == -0.2
-    assert legend(figure) == [*legend(figure1(plain))[:-1], "range of 2 runs and KMeans starts"]
+    assert legend(figure) == [*legend(before)[:-1], "range of 2 runs and KMeans starts"]
     assert_nothing_cut_off(figure)
     other = figure1(with_ami(wide), FigureSettings(metric="ami"))
     assert legend(other)[-1] == "range of 2 runs and 2 KMeans seeds", "starts are of the ARI"
@@ -103,21 +104,16 @@ def test_the_band_contains_near_best_starts_and_the_legend_names_them() -> None:
 def test_five_splits_are_two_rows_and_a_setting_chooses_some() -> None:
     scores = table(splits=tuple(SPLIT_MEANINGS))
     figure = figure1(scores)
-    left, right = halves(figure)
-    assert [title(ax).split("\n")[1] for ax in left] == [*SPLIT_MEANINGS.values()]
-    assert {round(ax.get_position().y0, 3) for ax in left[:3]} != {
-        round(ax.get_position().y0, 3) for ax in left[3:]
-    }
-    assert figure.get_figwidth() == figure1(table()).get_figwidth(), "no wider than a page"
-    assert [twin.yaxis.get_visible() for twin in right] == [False, False, True, False, True]
-    unknown = scores.filter(
-        (pc.field("split") != "unseen_task_subset") | (pc.field("layer") != "model")
-    )
-    right = halves(figure1(unknown))[1]
-    assert [twin.yaxis.get_visible() for twin in right] == [False, False, True, True, False]
+    axes = figure.axes
+    assert [title(ax).split("\n")[1] for ax in axes] == [*SPLIT_MEANINGS.values()]
     assert_nothing_cut_off(figure)
+    assert max(ax.get_position().y1 for ax in axes[3:]) < min(
+        ax.get_position().y0 for ax in axes[:3]
+    )
+    assert figure.get_figwidth() == figure1(table()).get_figwidth(), "no wider than a page"
+    assert [bool(ax.get_ylabel()) for ax in axes] == [True, False, False, True, False]
     chosen = figure1(scores, FigureSettings(splits=("unseen tasks", "val")))
-    assert [title(ax) for ax in halves(chosen)[0]] == [
+    assert [title(ax) for ax in chosen.axes] == [
         "(a) unseen_task_subset\nunseen tasks",
         "(b) val_subset\nunseen pairs",
     ]
@@ -136,7 +132,7 @@ def test_of_several_numbers_of_clusters_the_first_is_drawn() -> None:
     rows = table().to_pylist()
     others = [row | {"k": 9, "value": 0.0} for row in rows if not row["layer"].startswith("contr")]
     figures = [figure1(to_table(each)) for each in (rows, [*rows, *others])]
-    left, both = (halves(figure)[0] for figure in figures)
+    left, both = (figure.axes for figure in figures)
     assert [heights(ax) for ax in left] == [heights(ax) for ax in both]
     one, other = (
         [band.get_paths()[0].get_extents().bounds for ax in axes for band in ax.collections]
@@ -145,14 +141,19 @@ def test_of_several_numbers_of_clusters_the_first_is_drawn() -> None:
     assert one == other
 
 
-def test_blocks_go_from_dark_to_light_and_others_differ_without_colour() -> None:
-    left, _ = halves(figure1(table(blocks=6)))
-    lines = [line for line in left[0].lines[3:] if line.get_linestyle() != "None"]
-    grey = [np.dot(to_rgb(line.get_color()), (0.299, 0.587, 0.114)) for line in lines[2:-1]]
-    assert (np.diff(grey) > 0.05).all()
-    assert grey[-1] < 0.85, "still visible on white"
-    patterns = {(str(line.get_linestyle()), line.get_marker()) for line in lines}
-    assert len(patterns) == 4, "wte, embed, ln_f and the blocks"
+@pytest.mark.parametrize("vision", ["normal", "protanopia", "deuteranopia"])
+def test_blocks_go_from_light_to_dark_and_others_differ_without_colour(vision: str) -> None:
+    lines = {str(line.get_label()): line for line in figure1(table(blocks=6)).axes[0].lines}
+    names = [f"block{i}" for i in range(1, 7)]
+    colors = [to_hex(lines[name].get_color()) for name in names]
+    lightness = oklab(linear(colors) @ VISION[vision].T)[:, 0]
+    assert (np.diff(lightness) < -0.04).all(), "grey in print; 0.02 is just visible"
+    assert closest(colors, vision) > 0.045
+    for line in lines.values():
+        assert contrast(to_hex(line.get_color()), "#ffffff") > 3, "WCAG 2.2, 1.4.11"
+    shapes = ("wte", "embed", "ln_f", "block1", "accuracy")
+    patterns = {(str(lines[n].get_linestyle()), lines[n].get_marker()) for n in shapes}
+    assert len(patterns) == 5
 
 
 @pytest.mark.parametrize(
@@ -166,8 +167,8 @@ def test_blocks_go_from_dark_to_light_and_others_differ_without_colour() -> None
 def test_panels_are_the_known_splits_or_those_of_the_user(
     splits: tuple[str, ...], titles: list[str]
 ) -> None:
-    left, _ = halves(figure1(table(splits=splits)))
-    assert [title(ax).partition("\n")[0] for ax in left] == titles
+    axes = figure1(table(splits=splits)).axes
+    assert [title(ax).partition("\n")[0] for ax in axes] == titles
 
 
 @pytest.mark.parametrize("panels", [1, 2, 3])
@@ -180,47 +181,26 @@ def test_everything_is_inside(panels: int, blocks: int, steps: tuple[int, ...]) 
         assert_nothing_cut_off(figure1(scores))
 
 
-def test_of_many_blocks_the_legend_names_some_and_the_last() -> None:
-    names = [name for name in legend(figure1(table(blocks=12))) if name.startswith("block")]
-    assert names == [f"block{i}" for i in range(2, 13, 2)]
+def test_of_many_blocks_some_and_the_last_are_named() -> None:
+    named = named_ends(figure1(table(blocks=12)).axes[0])
+    blocks = [name for name in named if name.startswith("block")]
+    assert sorted(blocks, key=len) == [*(f"block{i}" for i in (8, 6, 4, 2)), "block12", "block10"]
+    assert named[:3] == ["block12", "accuracy", "ln_f"], "the last are left out if there is no room"
 
 
 def test_of_one_step_the_hidden_states_are_along_the_axis() -> None:
     figure = figure1(table(steps=(143,), blocks=3, seeds=1))
-    left, right = halves(figure)
-    for ax in left:
+    for ax in figure.axes:
         assert ax.get_xlabel() == "hidden state, at step 143"
         names = ["wte", "embed", "block1", "block2", "block3", "ln_f"]
         assert ticks(ax) == names
-        assert len(ax.lines) == 3 + 1 + 6, "controls, the line through all, and their points"
-    assert heights(right[0]) == [[0.5, 0.5]]
-    assert legend(figure)[0] == "accuracy"
-
-
-def test_a_line_can_be_recognised_without_colour() -> None:
-    ax = halves(figure1(table(steps=tuple(range(0, 1001, 50)), blocks=6)))[0][0]
-    marked = {
-        str(line.get_marker()): set(np.asarray(line.get_xdata(), dtype=float))
-        for line in ax.lines
-        if str(line.get_marker()).startswith("$")
-    }
-    assert set(marked) == {f"${i}$" for i in range(1, 7)}
-    for line in ax.lines:
-        if str(line.get_marker()) in marked:
-            marker = line._marker  # type: ignore[attr-defined]
-            shape = np.asarray(marker.get_path().vertices)
-            expected = np.asarray(MarkerStyle(marker.get_marker()).get_path().vertices)
-            same = np.allclose(shape / shape.max(), expected / expected.max(), atol=0.001)
-            assert same, "a number, without dollars"
-    for i in range(1, 6):
-        assert marked[f"${i}$"].isdisjoint(marked[f"${i + 1}$"])
-    many = halves(figure1(table(blocks=24)))[0][0]
-    assert not any(str(line.get_marker()).startswith("$") for line in many.lines)
+        assert len(ax.lines) == 3 + 1 + 6 + 1, "controls, the line through all, points, accuracy"
+        assert heights(ax)[-4] == [0.5, 0.5]
+        assert named_ends(ax) == ["accuracy", "symbols", "length", "shuffled"]
 
 
 def test_low_values_are_not_cut_off() -> None:
-    left, _ = halves(figure1(table(low=-0.3)))
-    assert left[0].get_ylim()[0] == pytest.approx(-0.3)
+    assert figure1(table(low=-0.3)).axes[0].get_ylim()[0] == pytest.approx(-0.3)
 
 
 def test_spaces_are_not_mixed() -> None:
@@ -232,11 +212,10 @@ def test_spaces_are_not_mixed() -> None:
     ]
     both = to_table([*raw.to_pylist(), *tsne])
     assert render(figure1(both), "png") == render(figure1(raw), "png")
-    left, right = halves(figure1(both, FigureSettings(space="tsne")))
-    assert left[0].get_xlabel() == "hidden state, at step 8", "t-SNE ran at the last step only"
-    drawn = np.concatenate(heights(left[0])[3:])
+    (ax,) = figure1(both, FigureSettings(space="tsne")).axes
+    assert ax.get_xlabel() == "hidden state, at step 8", "t-SNE ran at the last step only"
+    drawn = np.concatenate(heights(ax)[:3])
     assert drawn == pytest.approx([0.77] * 4), "a line through two points, and the points"
-    assert len(right[0].lines) == 1
 
 
 def test_what_the_table_lacks_is_one_line() -> None:
@@ -247,3 +226,20 @@ def test_what_the_table_lacks_is_one_line() -> None:
     )
     with pytest.raises(InputError, match=r"^the table has no ami of hidden states in"):
         figure1(table(), FigureSettings(metric="ami"))
+
+
+def test_axes_of_the_user_are_drawn_into_with_labels_for_a_legend() -> None:
+    scores = table()
+    figure = Figure(layout="constrained")
+    axes = figure.subplots(1, 3)
+    for ax in axes:
+        ax.tick_params(labelsize=17)
+    assert figure1(scores, axes=axes) is figure
+    for ax, same in zip(axes, figure1(scores).axes, strict=True):
+        assert heights(ax) == heights(same)
+        assert ax.get_title() == title(same)
+        assert ax.get_xticklabels()[0].get_fontsize() == 17
+    assert not figure.legends
+    assert {"block1", "accuracy", *CONTROLS} <= {*axes[0].get_legend_handles_labels()[1]}
+    with pytest.raises(InputError, match="axes: 2 given: should be 3, one for each panel"):
+        figure1(scores, axes=axes[:2])

@@ -40,10 +40,11 @@ def table(steps: tuple[int, ...]) -> pa.Table:
 
 def test_lines_are_the_means_of_the_table_in_the_layer_chosen_on_the_training_subset() -> None:
     steps = (0, 10, 20)
-    axes = figure2(table(steps)).get_axes()
+    figure = figure2(table(steps))
+    axes = figure.get_axes()
     assert len(axes) == 6
     for i, metrics in enumerate((METRICS[:3], METRICS[3:], (*PROBES, "ari"))):
-        assert f"{BEST}: " in title(axes[3 + i])
+        assert f"{BEST}\n" in title(axes[3 + i])
         for above, below, metric in zip(
             axes[i].get_lines(), axes[3 + i].get_lines(), metrics, strict=True
         ):
@@ -53,6 +54,11 @@ def test_lines_are_the_means_of_the_table_in_the_layer_chosen_on_the_training_su
             np.testing.assert_allclose(np.asarray(above.get_ydata(), float), layers + more + shift)
             course = [value(metric, BEST, step) + shift for step in steps]
             np.testing.assert_allclose(np.array(below.get_xydata()).T, [steps, course])
+    band = axes[3].collections[0].get_paths()[0].get_extents()
+    lowest, highest = value("ari", BEST, 0), value("ari", BEST, 20) + 0.02
+    np.testing.assert_allclose([band.y0, band.y1], [lowest, highest])
+    heading = figure._suptitle  # type: ignore[attr-defined]
+    assert heading.get_text() == "val_subset (unseen pairs); bands: range of 2 KMeans seeds"
 
 
 def test_of_several_numbers_of_clusters_the_first_is_drawn() -> None:
@@ -67,7 +73,7 @@ def test_of_several_numbers_of_clusters_the_first_is_drawn() -> None:
 def test_embed_is_a_layer_and_wte_and_ln_f_are_never_the_best() -> None:
     rows = table((0, 10)).to_pylist()
     top = [r | {"value": 0.99} if r["layer"] in ("wte", "embed", "ln_f") else r for r in rows]
-    assert "embed: " in title(figure2(to_table(top)).get_axes()[3])
+    assert "embed\n" in title(figure2(to_table(top)).get_axes()[3])
 
 
 def test_a_panel_without_scores_has_no_lines_and_no_legend() -> None:

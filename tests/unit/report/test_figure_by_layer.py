@@ -37,7 +37,7 @@ def test_the_lines_are_the_model_its_twin_and_controls() -> None:
     assert line(classifier, SPLITS[1]) == pytest.approx(DECODED)
     expected = {
         "untrained twin": TWIN_ARI,
-        "layer 0": ARI[0],
+        "embed": ARI[0],
         "bag of tokens": CONTROLS["control:symbols"],
         "prompt's length": CONTROLS["control:length"],
         "input's class": CONTROLS["control:input_class"],
@@ -63,7 +63,7 @@ def test_bands_are_the_intervals_of_the_copies() -> None:
 def test_what_is_missing_is_left_out() -> None:
     figure = figure_by_layer(planted_model(twin=None, splits=1, copies=0, controls={}))
     assert [title(ax) for ax in figure.axes] == ["(a) clusters: ARI"]
-    assert legend(figure) == ["kept", "layer 0"]
+    assert legend(figure) == ["kept", "embed"]
     with pytest.raises(InputError, match=r"^empty: no hidden state was scored$"):
         figure_by_layer(Curves("empty", 0, (1,)))
 

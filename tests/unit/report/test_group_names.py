@@ -56,3 +56,9 @@ def test_names_at_one_place_are_moved_apart() -> None:
     placed = place_names(points, np.repeat(range(4), 30), dict.fromkeys(range(4), 5.0), 2.0)
     assert len(placed) == 4
     assert abs(placed[0][1] - placed[1][1]) == pytest.approx(2.0)
+
+
+def test_names_stay_inside_the_panel() -> None:
+    points, values = groups((0, 0), (50, 0), (0, 50)), np.repeat([0, 1, 2], 30)
+    placed = place_names(points, values, dict.fromkeys(range(3), 20.0), 2.0, limits=(-3.0, 53.0))
+    assert [round(x, 6) for x, _ in placed.values()] == [7, 43, 7]

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 
 from drawn import assert_nothing_cut_off, legend, title
 from tasklens.core.errors import InputError
-from tasklens.report.maps import NAMED, figure_forming, figure_layers, figure_map
+from tasklens.report.map_drawing import NAMED
+from tasklens.report.maps import figure_forming, figure_layers, figure_map
 from tasklens.report.style import PALETTE
 from tasklens.report.view import MAPS, View
 from tasklens.scoring.score_table import to_table
@@ -80,6 +81,31 @@ def test_a_cluster_has_the_symbol_of_its_task_or_one_without_a_task() -> None:
         assert [color for color, _ in got] == [PALETTE[i] for i in numbers]
         assert legend(figure) == ["plus", "minus", "swap", *more]
         assert figure.legends[0].get_title().get_text() == "cluster of"
+
+
+def test_symbols_are_counted_among_the_tasks_of_the_split() -> None:
+    """Tasks 3 and 13 of 14, alone in a split, have the first two symbols, and not one colour."""
+    view = planted_view()
+    points = view.splits["val_subset"]
+    tasks = np.array([3, 13])
+    followed = {
+        state: dataclasses.replace(each, tasks=tasks, formed=(None, None))
+        for state, each in points.followed.items()
+    }
+    numbers = tasks[np.arange(12) // 6]
+    assigned = {state: np.tile(np.append(numbers[:-1], 14), (3, 1)) for state in points.assigned}
+    points = dataclasses.replace(
+        points, parts={"task": numbers}, followed=followed, assigned=assigned
+    )
+    names = {"task": tuple(f"t{i}" for i in range(14))}
+    view = dataclasses.replace(view, splits={"val_subset": points}, names=names)
+    for color, expected in (("task", [0] * 6 + [1] * 6), ("cluster", [0] * 6 + [1] * 5 + [2])):
+        figure = figure_map(view, "block2", color=color)  # type: ignore[arg-type]
+        got = symbols(figure.axes[0], points.maps["tsne", "block2"][2])
+        assert [each for each, _ in got] == [PALETTE[i] for i in expected]
+        assert legend(figure)[:2] == ["t3", "t13"]
+        handles = [to_hex(line.get_color()) for line in figure.legends[0].get_lines()]
+        assert handles == list(PALETTE[: 1 + max(expected)])
 
 
 def test_inputs_and_outputs_have_symbols_too() -> None:

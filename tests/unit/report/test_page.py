@@ -232,6 +232,20 @@ def test_places_come_back_to_half_a_level() -> None:
     assert (off > 0.5 * half / LEVELS).any(), "as fine as the levels, and no finer"
 
 
+def test_points_that_move_with_those_of_their_label_take_no_room() -> None:
+    rng = stream(2, "packed")
+    label = np.arange(300) % 5
+    coordinates = np.cumsum(rng.normal(size=(20, 5, 2)), axis=0)[:, label].astype(np.float32)
+    packers = Packer(), Packer()
+    for packer, by in zip(packers, (None, "label"), strict=True):
+        packer.add("label", label)
+        packer.add_map("together", coordinates, by=by)
+    placed, known = (coordinates_of(packer, "together") for packer in packers)
+    np.testing.assert_array_equal(placed, known)
+    alone, together = (len(packer.text()) for packer in packers)
+    assert together < alone / 5
+
+
 def test_points_that_coincide_or_a_single_checkpoint() -> None:
     packer = Packer()
     packer.add_map("same", np.full((3, 5, 2), 4.5, dtype=np.float32))

@@ -4,9 +4,12 @@ import io
 import re
 from collections.abc import Iterator
 from importlib import resources
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from colors import LEAST, VISION, closest, contrast, linear, oklab
@@ -14,12 +17,12 @@ from tasklens.report.style import (
     MARKERS,
     NAMED_STATES,
     PALETTE,
+    STYLE,
     SYMBOLS,
     in_style,
     named_states,
     new_figure,
     render,
-    step_axis,
     symbol,
 )
 
@@ -80,31 +83,28 @@ def test_the_measures_of_colours_are_right() -> None:
     assert closest(vermilion_and_brown, "normal") > 0.1
 
 
-@pytest.mark.parametrize(
-    ("steps", "linear_to", "ticks"),
-    [
-        ((0, 1, 2, 4, *range(8, 161, 8)), 8, ["0", "10", "20", "50", "100"]),
-        ((0, 1, 2, *range(200, 2001, 200)), 200, ["0", "200", "500", "1k", "2k"]),
-        ((0, *range(1000, 143_001, 1000)), 1000, ["0", "1k", "10k", "100k"]),
-        ((0, 1, 2, 4, 8, 16, 32), 1, ["0", "1", "2", "5", "10", "20"]),
-    ],
-)
-def test_the_axis_is_linear_up_to_the_even_checkpoints(
-    steps: tuple[int, ...], linear_to: int, ticks: list[str]
-) -> None:
-    ax = new_figure(2, 2).subplots()
-    step_axis(ax, steps)
-    assert ax.get_xscale() == "symlog"
-    assert ax.get_xlim() == (steps[0], steps[-1])
-    assert ax.xaxis.get_transform().linthresh == linear_to  # type: ignore[attr-defined]
-    assert [t.get_text() for t in ax.get_xticklabels()] == ticks
+def test_fonts_and_lines_that_a_user_set_count_and_the_figure_grows_with_them() -> None:
+    @in_style
+    def draw() -> Figure:
+        figure = new_figure(3, 2, "constrained")
+        figure.subplots().plot([1, 2])
+        figure.axes[0].set_title("name")
+        return figure
 
-
-@pytest.mark.parametrize("steps", [(0,), (0, 500, 1000), tuple(range(0, 1001, 50))])
-def test_few_even_steps_are_on_a_linear_axis(steps: tuple[int, ...]) -> None:
-    ax = new_figure(2, 2).subplots()
-    step_axis(ax, steps)
-    assert ax.get_xscale() == "linear"
+    plain = draw()
+    assert plain.axes[0].title.get_fontsize() == STYLE["font.size"]
+    own: dict[Any, Any] = {"font.size": 10.5, "font.family": ["serif"], "axes.grid": True}
+    other: dict[Any, Any] = {"lines.linewidth": 9, "figure.figsize": (1, 1), "text.usetex": True}
+    with mpl.rc_context(own | other):
+        figure = draw()
+    (ax,), (before,) = figure.axes, plain.axes
+    assert ax.get_title(loc="left") == before.get_title(loc="left") == "name"
+    label = ax.get_xticklabels()[0]
+    assert (label.get_fontsize(), label.get_fontfamily()) == (10.5, ["serif"])
+    assert ax.xaxis.get_gridlines()[0].get_visible()
+    assert ax.lines[0].get_linewidth() == before.lines[0].get_linewidth()
+    assert not label.get_usetex()
+    assert figure.get_size_inches() == pytest.approx(1.5 * plain.get_size_inches())
 
 
 @pytest.mark.parametrize("format", ["png", "pdf"])
@@ -121,7 +121,7 @@ def test_a_file_is_the_same_bytes_each_time(format: str) -> None:
 
 
 def test_a_notebook_shows_a_figure_without_pyplot() -> None:
-    content, size = new_figure(3, 2)._repr_png_()  # type: ignore[attr-defined]
+    content, size = in_style(new_figure)(3, 2)._repr_png_()  # type: ignore[attr-defined]
     assert Image.open(io.BytesIO(content)).size == (600, 400)
     assert size == {"width": 300, "height": 200}
 

@@ -1,6 +1,5 @@
 """Figures of a sweep: what they draw are the means of the summary."""
 
-import itertools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -16,14 +15,7 @@ from numpy.typing import NDArray
 from drawn import legend, ticks, title
 from tasklens.core.errors import InputError
 from tasklens.data.instances import split_title
-from tasklens.report.sweep_figures import (
-    DOTS,
-    one_at_a_time,
-    phase_diagram,
-    separation_pairs,
-    separation_plot,
-)
-from tasklens.scoring.score_table import Row, score_rows, to_table
+from tasklens.report.sweep_figures import one_at_a_time, phase_diagram
 
 Cell = tuple[float, float, float]
 
@@ -276,51 +268,3 @@ def test_a_base_that_failed_is_not_marked() -> None:
     assert (marked(x), marked(y)) == ([], [])
     assert heights(x)["final ARI"] == pytest.approx([0.0, 0.6])
     assert heights(y)["final ARI"] == pytest.approx([0.8])
-
-
-# --- ARI against separation ---
-
-
-def states(**separations: float | None) -> pa.Table:
-    """Two checkpoints of some layers; the ARI of two cluster seeds falls with the separation."""
-    rows: list[Row] = []
-    for (layer, separation), (step, share), space in itertools.product(
-        separations.items(), ((0, 0.5), (16, 1.0)), ("raw", "tsne")
-    ):
-        row: dict[str, Any] = {"run": "r", "seed": 0, "step": step, "split": "s", "space": space}
-        row |= {"position": "", "layer": layer}
-        for seed in (0, 1):
-            ari = 1 / (1 + (separation or 0) * share) + 0.1 * seed
-            rows += score_rows({"ari": ari}, **row, cluster_seed=seed)
-        if separation is not None and space == "raw":
-            rows += score_rows({"separation": separation * share}, **row)
-    return to_table(rows)
-
-
-def test_a_dot_for_each_state_of_the_blocks() -> None:
-    figure = separation_plot(separation_pairs(states(embed=9.0, block1=1.0, block2=3.0, ln_f=9.0)))
-    (ax,) = figure.axes
-    trained, untrained = ax.collections
-    assert [trained.get_label(), untrained.get_label()] == ["trained", "untrained"]
-    for dots, expected in (
-        *((trained, [[1, 0.55], [3, 0.3]]), (untrained, [[0.5, 2 / 3 + 0.05], [1.5, 0.45]])),
-    ):
-        np.testing.assert_allclose(np.array(dots.get_offsets(), float), expected)
-    assert ax.get_xscale() == "log"
-    # Ranks are opposite in all four.
-    assert title(ax) == "4 hidden states; Spearman -1.00"
-
-
-def test_no_separation_is_an_error_of_one_line() -> None:
-    with pytest.raises(InputError, match=r"^the table has no separation of a block: measure"):
-        separation_plot(separation_pairs(states(block1=None, embed=1.0)))
-
-
-def test_of_very_many_states_some_are_drawn_and_all_are_correlated() -> None:
-    n = DOTS + 96
-    pairs = np.stack([np.arange(n) % 2, 1.0 + np.arange(n), np.linspace(0, 1, n)], axis=1)
-    (ax,) = separation_plot(pairs).axes
-    drawn = np.concatenate([np.array(dots.get_offsets(), float) for dots in ax.collections])
-    assert len({tuple(dot) for dot in drawn}) == DOTS
-    assert {tuple(dot) for dot in drawn} <= {tuple(pair) for pair in pairs[:, 1:]}
-    assert title(ax) == f"{n:,} hidden states; Spearman 1.00"

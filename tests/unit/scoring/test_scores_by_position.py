@@ -9,10 +9,11 @@ import pytest
 from planted import planted_table
 from tasklens.core.errors import InputError
 from tasklens.findings.curves import curves_of_table
-from tasklens.report.figure1 import FigureSettings, figure1
+from tasklens.report.figure1 import figure1
 from tasklens.report.figure2 import figure2
+from tasklens.report.figure_settings import FigureSettings
+from tasklens.report.separation_figure import separation_pairs
 from tasklens.report.summary import mean_scores
-from tasklens.report.sweep_figures import separation_pairs
 from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.final_scores import final_table, final_text, scores_text
 from tasklens.scoring.score_table import at_position, positions_of

@@ -90,11 +90,12 @@ const colorBar = (label) => legend({ color: SHARE, label, width: 180 });
 /** Return a heat map of a square matrix whose rows and columns have names. */
 function matrixPlot(matrix, names, title, wide) {
   const cells = matrix.flatMap((row, i) => row.map((value, j) => ({ a: i, b: j, value })));
-  const side = Math.min(wide, 320), few = names.length <= 12;
-  const labels = { domain: names.map((_, i) => i), tickFormat: (i) => names[i], label: null, tickSize: 0 };
+  const few = names.length <= 30, short = names.map((name) => shortened(name, 16));
+  const named = few ? 12 + 6.2 * d3.max(short, (name) => name.length) : 12, side = Math.min(wide, named + 6 + Math.max(230, 13 * names.length));
+  const labels = { domain: names.map((_, i) => i), tickFormat: (i) => short[i], label: null, tickSize: 0 };
   return Plot.plot({
-    width: side, height: side, marginLeft: few ? 62 : 12, marginBottom: few ? 56 : 12, marginTop: 24, marginRight: 6, ariaLabel: title,
-    x: { ...labels, tickRotate: -60, axis: few ? "bottom" : null }, y: { ...labels, axis: few ? "left" : null },
+    width: side, height: side + 18, marginLeft: named, marginBottom: named, marginTop: 24, marginRight: 6, ariaLabel: title,
+    x: { ...labels, tickRotate: -90, axis: few ? "bottom" : null }, y: { ...labels, axis: few ? "left" : null },
     color: SHARE,
     marks: [
       Plot.cell(cells, { x: "b", y: "a", fill: "value", inset: 0.5 }),

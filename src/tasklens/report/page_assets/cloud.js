@@ -27,7 +27,8 @@ class Cloud {
   /**
    * `shown` returns what is drawn, {run, split, state}, a `step` if not that of `look.at`, and a `depth` if it is between
    * two hidden states; `radius` is that of a symbol in pixels of the page. If there is a method `over`, it paints over the
-   * points. With `zoomed`, it shows the part of the map that `look.zoom` names.
+   * points. With `zoomed`, it shows the part of the map that `look.zoom` names. A method `showsSame`
+   * returns whether its points are those of the large map.
    */
   constructor(canvas, shown, radius) {
     Object.assign(this, { canvas, shown, radius, seen: true, points: new Float32Array(0), arrays: null });
@@ -61,8 +62,9 @@ class Cloud {
     pen.clearRect(0, 0, width, height);
     if (!this.arrays?.[`${look.map}/${state}`]) return;
     this.margin = 3 * this.radius * ratio;
-    this.ofShown = run === look.run && split === look.split;
+    this.ofShown = this.showsSame?.() ?? (run === look.run && split === look.split);
     const next = depth === null ? state : runNow(run).states[Math.floor(depth) + 1] ?? state, part = depth === null ? 0 : depth % 1;
+    this.symbolOf = (value) => symbolNumber(value, look.color, runNow(run), runNow(run).splits[split]);
     this.now = { state, next, at, part };
     this.move([state, next], at, part, width, height);
     const step = Math.floor(at);
@@ -140,13 +142,20 @@ class Cloud {
     return places.get(key);
   }
 
+  /** Return the number of the symbol of each value, by value. */
+  symbolsBy(value) {
+    const symbol = [];
+    for (const each of new Set(value)) symbol[each] = this.symbolOf(each);
+    return symbol;
+  }
+
   /** Paint symbols, with the dimmed ones below the others. */
   symbols(pen, value, radius, isDim) {
-    const round = pen instanceof SvgPen ? (pixels) => pixels : Math.round;
+    const symbol = this.symbolsBy(value), round = pen instanceof SvgPen ? (pixels) => pixels : Math.round;
     for (const dim of [true, false]) {
       for (let i = 0; i < value.length; i++) {
         if (isDim(i) !== dim) continue;
-        const image = dim ? sprite(null, radius * 0.7) : sprite(value[i], radius), half = image.width / 2;
+        const image = dim ? sprite(null, radius * 0.7) : sprite(symbol[value[i]], radius), half = image.width / 2;
         // Coordinates are whole pixels: this is twice as fast as fractions of pixels.
         pen.drawImage(image, round(this.points[2 * i] - half), round(this.points[2 * i + 1] - half));
       }
@@ -155,7 +164,7 @@ class Cloud {
 
   /** Paint small squares, pixel by pixel: too small for shapes, and the fastest way without a graphics card. */
   dots(pen, value, size, isDim) {
-    const { width, height } = this.canvas, { dim: faint, each } = colors().pixels;
+    const { width, height } = this.canvas, { dim: faint, each } = colors().pixels, symbol = this.symbolsBy(value);
     const image = pen.createImageData(width, height), pixels = new Uint32Array(image.data.buffer);
     for (const dim of [true, false]) {
       for (let i = 0; i < value.length; i++) {
@@ -163,7 +172,7 @@ class Cloud {
         const left = Math.round(this.points[2 * i] - size / 2), top = Math.round(this.points[2 * i + 1] - size / 2);
         for (let y = Math.max(0, top); y < Math.min(height, top + size); y++) {
           for (let x = Math.max(0, left); x < Math.min(width, left + size); x++) {
-            pixels[y * width + x] = dim ? faint : each[value[i] % COLORS];
+            pixels[y * width + x] = dim ? faint : each[symbol[value[i]] % COLORS];
           }
         }
       }

@@ -112,7 +112,7 @@ function drawOrder() {
   const cells = order.flatMap((i) => run.steps.map((step, at) => ({ i, at, value: followed.overlap[at][i] })));
   const formed = order.filter((i) => followed.formed[i] !== null).map((i) => ({ i, at: run.steps.indexOf(followed.formed[i]) }));
   const names = (i) => run.names.task[followed.tasks[i]], when = (i) => run.step_names ? fixed(followed.overlap.at(-1)[i]) : followed.formed[i] === null ? "never" : `step ${number(followed.formed[i])}`;
-  const short = (i) => (names(i).length > 22 ? `${names(i).slice(0, 21)}…` : names(i));
+  const short = (i) => shortened(names(i));
   const longest = 12 + 6.6 * Math.max(...order.map((i) => short(i).length));
   fill("order-title", `${run.step_names ? "Tasks and their clusters" : "Tasks in the order in which they formed"}: ${look.state}, ${splitTitle(theSplit())}`);
   const width = Math.min(byId("order").clientWidth || 900, 1000);

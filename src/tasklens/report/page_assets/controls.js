@@ -43,17 +43,13 @@ function setUp() {
   byId("target").addEventListener("change", (event) => change({ target: event.target.value === "" ? null : Number(event.target.value) }));
   byId("edit").addEventListener("change", (event) => change({ edit: event.target.value }));
   byId("able").addEventListener("change", (event) => change({ able: event.target.checked }));
-  for (const key of ["fit", "wrong", "able"]) watch([key], () => { byId(key).checked = look[key]; });
+  for (const key of ["fit", "names", "wrong", "able"]) watch([key], () => { byId(key).checked = look[key]; });
   byId("theme").addEventListener("click", () => change({ theme: { "": "dark", dark: "light", light: "" }[look.theme] }));
   choices("color", "color", COLORINGS.map((part) => [part, part]));
   choices("map", "map", MAPS);
   choices("effect", "effect", Object.entries(EFFECTS).map(([metric, [label]]) => [metric, label]));
   choices("together", "together", [["all", "all runs"], ["shown", "the shown run"]]);
-  choices("many", "multiples", [
-    ["states", "all hidden states"],
-    ...(story.runs.some((run) => run.step_names?.length > 1) ? [["steps", "all models"]] : []),
-    ...(story.runs.length > 1 ? [["runs", "all runs"]] : []),
-  ]);
+  choices("many", "multiples", kindsOfMultiples());
   byId("many").hidden = byId("many").querySelectorAll("input").length === 1;
   setUpLegend();
   addEventListener("keydown", onKey);

@@ -40,7 +40,7 @@ async function drawLegend() {
   fill("legend", ...listed.map((value) => make("button", {
     type: "button", value, "aria-pressed": String(look.lit === value), tabindex: value === first ? 0 : -1,
     title: `${valueName(value)}: ${counts.get(value)} points`, onclick: () => change({ lit: look.lit === value ? null : value }),
-  }, swatch(value), make("span", { class: "name" }, valueName(value)), make("span", { class: "count", "aria-hidden": "true" }, number(counts.get(value))))));
+  }, swatch(value, look.color), make("span", { class: "name" }, valueName(value)), make("span", { class: "count", "aria-hidden": "true" }, number(counts.get(value))))));
   const rest = !listed.length ? `No ${look.color} has this in its name.` : more ? `and ${number(more)} more` : null;
   fill("legend-note", [rest, symbolsNote()].filter(Boolean).join(". "));
   if (focused !== undefined) (byId("legend").querySelector(`[value="${focused}"]`) ?? byId("legend").firstElementChild)?.focus();

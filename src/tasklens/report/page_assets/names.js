@@ -32,6 +32,7 @@ function placeNames(pen, points, value, { width, height }, ratio) {
     const { x, y, spread } = middleOf(points, members), text = groupName(each), wide = pen.measureText(text).width + 4 * ratio;
     const tight = Math.min(COMPACT.most, COMPACT.times * Math.sqrt(members.length / value.length));
     const alpha = Math.max(0, Math.min(1, (COMPACT.fade - spread / all / tight) / (COMPACT.fade - 1)));
+    if (x < 0 || x > width || y < 0 || y > height) continue; // of a map that is enlarged
     placed.set(each, { text, x, y, from: y, width: wide, alpha });
   }
   const names = [...placed.values()].filter(({ alpha }) => alpha > 0);

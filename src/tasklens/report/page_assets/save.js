@@ -13,7 +13,7 @@ const STYLES = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-li
 /** Return the name of a file with the parts of what is shown. */
 function fileName(what, ending) {
   const { name } = theRun(), step = theRun().step_names ? stepName(look.step) : `step${theRun().steps[look.step]}`;
-  return [name, theSplit().name, look.state, step, what].map((part) => part.replace(/[^\p{L}\p{N}.-]+/gu, "-")).join("_") + `.${ending}`;
+  return [name, theSplit().name, look.state, step, what].map((part) => part.replace(/[^\p{L}\p{N}.-]+/gu, "-").slice(0, 60)).join("_") + `.${ending}`;
 }
 
 function download(name, blob) {
@@ -85,7 +85,7 @@ function mapSvg() {
   const text = (content, attributes = {}) => svg("text", { "font-size": 12, fill: css("--ink"), ...attributes }, content);
   const short = (name) => (name.length > 26 ? `${name.slice(0, 25)}…` : name);
   const keys = shown.map((each, i) => {
-    const { path, fill, outline } = sprite(each, 6).symbol;
+    const { path, fill, outline } = sprite(symbolNumber(each, look.color), 6).symbol;
     return svg("g", { transform: keyAt(i), class: "key" }, svg("path", { d: path, transform: "translate(7 7) scale(6)", fill, stroke: outline, "stroke-width": 0.2 }),
       text(short(valueName(each)), { x: 20, y: 11 }));
   });

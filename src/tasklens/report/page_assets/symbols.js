@@ -15,7 +15,18 @@ const SHAPES = [
 ];
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const colorVariable = (value) => `var(--c${value % COLORS})`;
+
+/**
+ * Return the number of a value's symbol. The values that occur in a split count from 0, so that few of them have distinct
+ * colours, whichever they are; clusters without a task follow. A cluster has the symbol of its task.
+ */
+function symbolNumber(value, part = "task", run = theRun(), split = theSplit()) {
+  const names = run.names[part] ?? run.names.task;
+  const present = run.names[part] && part !== "task" ? split.present?.[part] ?? [] : Object.values(split.followed)[0].tasks;
+  split.symbols ??= {};
+  split.symbols[part] ??= new Map([...present, ...d3.difference(d3.range(names.length), present)].map((each, i) => [each, i]));
+  return split.symbols[part].get(value) ?? present.length + value - names.length;
+}
 
 /** Return whether the text is lighter than the background. */
 const isDark = () => d3.lab(css("--ink")).l > 50;
@@ -44,7 +55,7 @@ function forgetColors() {
   sprites = new Map();
 }
 
-/** Return a small canvas with the symbol of a value; null is the symbol of dimmed points. */
+/** Return a small canvas with a symbol by its number; null is the symbol of dimmed points. */
 function sprite(value, radius) {
   const symbol = value === null ? "dim" : value % (COLORS * SHAPES.length);
   const key = `${symbol} ${radius}`;
@@ -67,15 +78,16 @@ function sprite(value, radius) {
   return sprites.get(key);
 }
 
-/** Return the symbol of a value as an element, for legends and tables. */
-function swatch(value) {
+/** Return the symbol of a task, or of a value of another part, as an element, for legends and tables. */
+function swatch(value, part = "task") {
+  const symbol = symbolNumber(value, part);
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "-1.2 -1.2 2.4 2.4");
   svg.setAttribute("class", "swatch");
   svg.setAttribute("aria-hidden", "true");
   const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  path.setAttribute("d", SHAPES[value % SHAPES.length]);
-  path.style.fill = colorVariable(value);
+  path.setAttribute("d", SHAPES[symbol % SHAPES.length]);
+  path.style.fill = `var(--c${symbol % COLORS})`;
   svg.append(path);
   return svg;
 }

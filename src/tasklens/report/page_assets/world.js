@@ -8,7 +8,7 @@ function matrixOrSentence(matrix, names, title, unit, other, note) {
   const pairs = d3.cross(d3.range(names.length), d3.range(names.length)).filter(([i, j]) => i < j && matrix[i][j] !== null);
   const [low, high] = d3.extent(pairs, ([i, j]) => matrix[i][j]), most = d3.greatest(pairs, ([i, j]) => matrix[i][j]);
   const explained = make("p", { class: "note" }, note);
-  if (high - low >= EVEN) return [make("figure", {}, matrixPlot(matrix, names, title, Math.min(360, byId("matrices").clientWidth)), colorBar(unit), explained)];
+  if (high - low >= EVEN) return [make("figure", {}, matrixPlot(matrix, names, title, Math.min(560, byId("matrices").clientWidth)), colorBar(unit), explained)];
   if (!pairs.length) return [];
   return [make("div", { class: "whole" }, make("p", {}, make("b", {}, title), `: ${fixed(low) === fixed(high) ? "" : `${fixed(low)} to `}${fixed(high)} for any two ${other}` +
     (fixed(low) === fixed(high) ? "." : `, the most for ${names[most[0]]} and ${names[most[1]]}.`)), explained)];

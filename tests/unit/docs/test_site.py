@@ -1,0 +1,104 @@
+"""The pages as a site: nothing of it is elsewhere, each name and each page has a place in it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import tasklens as tl
+
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs"
+PAGE = """# A page
+
+| a | b |
+|---|---|
+| 1 | `2` |
+
+```python
+import tasklens
+```
+
+```{eval-rst}
+.. autoclass:: tasklens.InputError
+```
+"""
+#: What a browser loads of an address as it opens a page or a style.
+LOADED = re.compile(
+    r"""<(?:script|img|iframe|source|audio|video|embed)\b[^>]*?\ssrc\s*=\s*["']?([^"'\s>]+)"""
+    r"""|<link\b[^>]*?\shref\s*=\s*["']?([^"'\s>]+)|url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)"""
+)
+
+
+def loaded(text: str) -> list[str]:
+    """Return the addresses that a page or a style loads."""
+    return ["".join(groups) for groups in LOADED.findall(text)]
+
+
+def outside(text: str) -> list[str]:
+    """Return those of another site."""
+    return [address for address in loaded(text) if re.match(r"(\w+:)?//", address)]
+
+
+def test_a_site_in_this_style_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "index.md").write_text(PAGE)
+    command = ["-m", "sphinx", "-q", "-W", "-n", "-c", DOCS, tmp_path / "pages", tmp_path / "site"]
+    subprocess.run([sys.executable, *map(str, command)], check=True)
+    files = [path for path in (tmp_path / "site").rglob("*") if path.suffix in (".html", ".css")]
+    texts = {path.name: path.read_text() for path in files}
+    assert "InputError" in texts["index.html"]
+    assert len(loaded(texts["index.html"])) > 5
+    assert {name: addresses for name, text in texts.items() if (addresses := outside(text))} == {}
+
+
+def test_an_address_of_another_site_is_noticed() -> None:
+    for text in (
+        '<script async src="https://a.org/b.js">', "<link rel=x href=//a.org/b.css>",
+        "@import 'https://a.org/b.css'", 'a { src: url("http://a.org/b.woff") }',
+    ):  # fmt: skip
+        assert len(outside(text)) == 1, text
+    assert outside('<a href="https://a.org"><img src="b.png"></a>') == []
+
+
+def pages() -> list[Path]:
+    return sorted(DOCS.rglob("*.md"))
+
+
+def test_no_picture_of_a_page_is_elsewhere() -> None:
+    for page in pages():
+        assert re.findall(r"!\[[^\]]*\]\(\w+:", page.read_text()) == [], page
+
+
+def test_each_public_name_is_in_the_reference_once() -> None:
+    text = "".join(page.read_text() for page in sorted((DOCS / "reference/api").glob("*.md")))
+    names = re.findall(r"^\.\. auto(?:function|class):: (\w+)(?:\(.*\))?$", text, re.MULTILINE)
+    assert sorted(names) == sorted(tl.__all__), "docs/reference/api has a page per group"
+
+
+def slug(heading: str) -> str:
+    """Return the anchor that a Git host gives to a heading."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+    return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+
+
+def prose(path: Path) -> str:
+    return re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def test_links_lead_to_a_file_and_a_heading() -> None:
+    """Sphinx checks those between the pages of the site, not those of a Git host."""
+    count = 0
+    for page in [*ROOT.glob("*.md"), *pages()]:
+        for text, target, anchor in re.findall(
+            r"\[([^\]]*)\]\(([^)#:\s]*)(?:#([^)\s]+))?\)", prose(page)
+        ):
+            path = page.parent / target if target else page
+            assert path.exists(), f"{page.name}: {target}"
+            if re.fullmatch(r"[\w/-]+\.md", text):
+                assert path.name == Path(text).name, f"{page.name}: the text of {target}: {text}"
+            if anchor:
+                headings = re.findall(r"^#+ (.*)$", prose(path), re.MULTILINE)
+                assert anchor in map(slug, headings), f"{page.name}: {target}#{anchor}"
+                count += 1
+    assert count > 10
