@@ -46,6 +46,8 @@ SCRIPTS = (
         "dials.js",
         "play.js",
         "stage.js",
+        "multiples.js",
+        "beside.js",
         "controls.js",
         "zoom.js",
         "select.js",
