@@ -89,7 +89,7 @@ def phase_diagram(
             each = [r[name] for r in cells[lines[a], columns[b]]]
             if each:
                 values[a, b] = np.mean(each)
-                color = "white" if values[a, b] < 0.6 else "black"
+                color = "white" if values[a, b] < 0.46 else "black"
                 above = 0.14 * (len(each) > 1)
                 center: Any = {"ha": "center", "va": "center", "color": color}
                 ax.text(b, a + above, f"{values[a, b]:.2f}", **center)
