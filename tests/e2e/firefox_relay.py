@@ -1,4 +1,4 @@
-"""Run Firefox for Playwright, and relay the messages of both. The module is run as the browser.
+"""Start Firefox for Playwright, behind a relay of their messages: this module is also the relay.
 
 Playwright drives an unchanged Firefox by WebDriver BiDi. It sets the media features of every window
 by a command that Firefox ESR does not have, and gives up. The relay confirms that command instead
@@ -8,15 +8,59 @@ of Firefox. The preferences of the profile choose the theme and the motion, for 
 import asyncio
 import json
 import re
+import shlex
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Playwright
 
 #: What Firefox prints once it listens; Playwright waits for the same line.
 LISTENING = "WebDriver BiDi listening on "
 #: The command that some versions of Firefox lack.
 MEDIA = "emulation.setMediaFeaturesOverride"
+
+
+def launch_firefox(
+    playwright: "Playwright",
+    firefox: str,
+    directory: Path,
+    *,
+    dark: bool = False,
+    moving: bool = True,
+    timeout: float = 60_000,
+) -> "Browser":
+    """Start Firefox behind the relay.
+
+    Parameters
+    ----------
+    playwright : Playwright
+    firefox : str
+        Path of the browser.
+    directory : Path
+        Receives the script that Playwright starts.
+    dark, moving : bool
+        Whether the system of the reader is dark, and whether it has motion.
+    timeout : float
+        Milliseconds.
+    """
+    script = directory / "firefox"
+    command = shlex.join([sys.executable, str(Path(__file__)), firefox])
+    script.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    script.chmod(0o700)
+    return playwright.firefox.launch(
+        channel="moz-firefox",  # Mozilla's, not the one that Playwright changes
+        executable_path=script,
+        firefox_user_prefs={
+            "ui.systemUsesDarkTheme": int(dark),
+            "ui.prefersReducedMotion": int(not moving),
+        },
+        timeout=timeout,
+    )
 
 
 async def run(command: list[str]) -> int:

@@ -1,8 +1,6 @@
 """The report in Firefox: what may differ between browsers. Chromium runs all other tests."""
 
 import contextlib
-import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,23 +26,14 @@ def path() -> str:
 
 @contextlib.contextmanager
 def firefox(path: str, directory: Path, *, dark: bool, moving: bool) -> "Iterator[Browser]":
-    """Start Firefox behind the relay; a script is written into the directory."""
+    """Start Firefox and end it; `find_one` has checked that both packages are there."""
     from playwright.sync_api import sync_playwright
 
-    script = directory / "firefox"
-    relay = Path(__file__).with_name("firefox_relay.py")
-    script.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, str(relay), path])} "$@"\n')
-    script.chmod(0o700)
-    preferences: dict[str, str | float | bool] = {
-        "ui.systemUsesDarkTheme": int(dark),
-        "ui.prefersReducedMotion": int(not moving),
-    }
+    from e2e.firefox_relay import launch_firefox
+
     with sync_playwright() as playwright:
-        browser = playwright.firefox.launch(
-            channel="moz-firefox",  # Mozilla's, not the one that Playwright changes
-            executable_path=script,
-            firefox_user_prefs=preferences,
-            timeout=LIMIT,
+        browser = launch_firefox(
+            playwright, path, directory, dark=dark, moving=moving, timeout=LIMIT
         )
         yield browser
         browser.close()

@@ -32,6 +32,7 @@ SCRIPTS = (
         "symbols.js",
         "maps.js",
         "charts.js",
+        "ends.js",
         "curves.js",
         "names.js",
         "cloud.js",
