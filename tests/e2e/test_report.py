@@ -796,6 +796,7 @@ def test_runs_that_hold_different_things(browser: "Browser", tmp_path: Path) -> 
         at(page, 2, "block1")
         page.check("#color input[value=cluster]")
         other = page.locator("#multiples button:last-child canvas")
+        other.scroll_into_view_if_needed()
         page.wait_for_selector('#multiples button:last-child canvas[data-drawn^="block1"]')
         page.evaluate(DRAWN)
         assert other.evaluate(MARKS) > 0, "of a run with fewer checkpoints the last"
