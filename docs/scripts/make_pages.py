@@ -48,6 +48,8 @@ JSON_KEYS = {
         "figure": "path of Figure 1",
     },
     "verify": {
+        "headline": "the result in one sentence",
+        "title": "the result in some words",
         "holds": "whether all findings hold",
         "doubt": "why the scores mean nothing; otherwise empty",
         "runs": "`run` and `seed` of each",

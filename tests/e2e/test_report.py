@@ -640,7 +640,7 @@ def test_one_model_and_its_twin(browser: "Browser", tmp_path: Path) -> None:
         page.keyboard.press("ArrowLeft")
         assert text(page, "#step-name") == "untrained"
         states = ["embed", *(f"block{i}" for i in range(1, 31)), "ln_f"]
-        named = page.evaluate("(states) => namedStates(states, 14 * END_LABELS)", states)
+        named = page.evaluate("(states) => namedStates(states, 196)", states)
         assert named == ["embed", *(f"block{i}" for i in (5, 10, 15, 20, 25)), "ln_f"]
 
 

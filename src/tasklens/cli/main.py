@@ -165,6 +165,7 @@ add_command(
     app,
     plot,
     "tasklens plot runs/first --set figure.space=tsne",
+    "tasklens plot runs/first --style paper",
 )
 add_command(
     app,

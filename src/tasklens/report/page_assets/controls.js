@@ -49,11 +49,7 @@ function setUp() {
   choices("map", "map", MAPS);
   choices("effect", "effect", Object.entries(EFFECTS).map(([metric, [label]]) => [metric, label]));
   choices("together", "together", [["all", "all runs"], ["shown", "the shown run"]]);
-  choices("many", "multiples", [
-    ["states", "all hidden states"],
-    ...(story.runs.some((run) => run.step_names?.length > 1) ? [["steps", "all models"]] : []),
-    ...(story.runs.length > 1 ? [["runs", "all runs"]] : []),
-  ]);
+  choices("many", "multiples", kindsOfMultiples());
   byId("many").hidden = byId("many").querySelectorAll("input").length === 1;
   setUpLegend();
   addEventListener("keydown", onKey);

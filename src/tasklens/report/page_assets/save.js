@@ -13,7 +13,7 @@ const STYLES = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-li
 /** Return the name of a file with the parts of what is shown. */
 function fileName(what, ending) {
   const { name } = theRun(), step = theRun().step_names ? stepName(look.step) : `step${theRun().steps[look.step]}`;
-  return [name, theSplit().name, look.state, step, what].map((part) => part.replace(/[^\p{L}\p{N}.-]+/gu, "-")).join("_") + `.${ending}`;
+  return [name, theSplit().name, look.state, step, what].map((part) => part.replace(/[^\p{L}\p{N}.-]+/gu, "-").slice(0, 60)).join("_") + `.${ending}`;
 }
 
 function download(name, blob) {
