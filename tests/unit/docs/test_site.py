@@ -102,3 +102,19 @@ def test_links_lead_to_a_file_and_a_heading() -> None:
                 assert anchor in map(slug, headings), f"{page.name}: {target}#{anchor}"
                 count += 1
     assert count > 10
+
+
+NAMED = re.compile(r"(?<![\w/.])docs/[\w/-]+\.(?:md|py|toml|csv|png|ipynb)\b")
+
+
+def test_files_that_code_and_messages_name_exist() -> None:
+    folders = ("src", "docs", "benchmarks", "examples")
+    files = [ROOT / "Makefile", *(path for name in folders for path in (ROOT / name).rglob("*"))]
+    named = {
+        name
+        for path in files
+        if path.suffix in ("", ".py", ".toml", ".sh", ".md", ".ipynb") and path.is_file()
+        for name in NAMED.findall(path.read_text(encoding="utf-8", errors="replace"))
+    }
+    assert len(named) > 30
+    assert {name for name in named if not (ROOT / name).exists()} == set()
