@@ -164,7 +164,7 @@ def test_a_move_is_an_arrow_on_the_map_of_components_only(page: "Page") -> None:
         pictures.add(picture(page))
     assert len(pictures) == 3
     page.check("#map input[value=tsne]")
-    shows(page, "#moves-note", re.compile("t-SNE cannot place a new point: choose the map PCA"))
+    shows(page, "#moves-note", re.compile("t-SNE cannot place a new point: choose another map"))
     with_target = picture(page)
     page.select_option("#target", "")
     assert picture(page) == with_target, "no arrow"
