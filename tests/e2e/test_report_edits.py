@@ -97,6 +97,21 @@ def test_edits_are_chosen_by_name_and_roles_are_named(page: "Page") -> None:
     assert texts(page, "#edit option") == expected, "repair has no effect on pairs"
 
 
+def test_the_dial_of_use_is_beside_floor_and_ceiling_or_names_the_last_edits(page: "Page") -> None:
+    page.select_option("#state", "block1")
+    for checkpoint, value, beside in (
+        (2, "0.40", ["random direction 0.02", "real state 0.60"]),
+        (0, "–", ["not edited at this step; 0.20 at step 10"]),
+    ):
+        page.fill("#step", str(checkpoint))
+        shows(page, "#dial-2 .value", value)
+        assert texts(page, "#dial-2 .beside p") == beside
+        label = page.get_attribute("#dial-2", "aria-label") or ""
+        assert all(each in label for each in beside)
+    page.select_option("#split", "0")
+    shows(page, "#dial-2 .beside", "not edited on this split")
+
+
 def test_the_numbers_at_a_checkpoint_are_a_table(page: "Page") -> None:
     to(page, "effects-title")
     for checkpoint, step, e in ((2, 40, 1), (1, 10, 0), (0, 10, 0)):
@@ -149,7 +164,7 @@ def test_a_move_is_an_arrow_on_the_map_of_components_only(page: "Page") -> None:
         pictures.add(picture(page))
     assert len(pictures) == 3
     page.check("#map input[value=tsne]")
-    shows(page, "#moves-note", re.compile("t-SNE cannot place a new point: choose the map PCA"))
+    shows(page, "#moves-note", re.compile("t-SNE cannot place a new point: choose another map"))
     with_target = picture(page)
     page.select_option("#target", "")
     assert picture(page) == with_target, "no arrow"

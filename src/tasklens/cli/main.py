@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import tasklens as package
+from tasklens.cli.animate import animate
 from tasklens.cli.command import Commands, add_command
 from tasklens.cli.export import export
 from tasklens.cli.intervene import intervene
@@ -112,6 +113,12 @@ add_command(
     report,
     "tasklens report runs/first",
     "tasklens report runs/first runs/second --out both.html",
+)
+add_command(
+    app,
+    animate,
+    "tasklens animate runs/first",
+    "tasklens animate runs/first --layer block5 --map centroids --pace 0.3 --out block5.gif",
 )
 add_command(
     app,

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 SORTED, IN_PART = 0.8, 0.5
 #: What a layer sorts, by split of a training run.
 SORTED_THINGS = {
-    TRAIN: "pairs that training had",
-    PAIRS: "pairs that training never had",
-    INSTRUCTIONS: "instructions that training never had",
+    TRAIN: "the pairs of training",
+    PAIRS: "unseen pairs of instruction and input",
+    INSTRUCTIONS: "unseen instructions",
 }
 #: Findings that compare the best layer with controls, of a series and of one model.
 AGAINST_CONTROLS = ("not from the inputs", "above the controls")
@@ -57,7 +57,8 @@ def headline_of(verdict: "Verdict", runs: Sequence[Curves], stage: str = "") -> 
         return Headline(f"Not tested: {in_part.note or 'the best layer has no ARI'}.", "not tested")
     names = [layer for layer in runs[0].layers if layer in layers]
     best = f"the best layer, {' or '.join(names)},"
-    layer = f"layer {names[0]}" if len(names) == 1 else best
+    begun = stage or runs[0].is_series
+    layer = best if names[1:] else names[0] if begun else f"layer {names[0]}"
     things, number = _things(runs, split), _number(in_part, runs)
     if sorts.verdict == "holds":
         text, short = f"{layer} sorts {things} by task ({number})", "sorts by task"
@@ -138,7 +139,7 @@ def _use(verdict: "Verdict", runs: Sequence[Curves], split: str, *, is_positive:
     followed = ""
     if follow is not None:
         followed = f"if a state is moved to another task's centroid, {follow} of the answers follow"
-        followed += f" (with random directions {floor})" if floor is not None else ""
+        followed += f" (random directions: {floor})" if floor is not None else ""
         followed += "" if on == split else f" on {visible(runs[0].split_names[on])}"
     (finding,) = USE
     outcome: Outcome = verdict.outcome(finding)

@@ -64,5 +64,5 @@ addEventListener("resize", () => change({ wide: innerWidth }));
 addEventListener("beforeprint", () => {
   document.querySelectorAll("#verdicts details").forEach((details) => { details.open = true; });
   sections.forEach((draw) => draw());
-  for (const cloud of clouds) cloud.draw();
+  for (const cloud of clouds) if (cloud.canvas.clientWidth) cloud.draw(); // the second map may be hidden
 });
