@@ -81,6 +81,8 @@ def test_the_heat_maps_are_ari_and_effect_at_the_checkpoints_with_edits(page: "P
     for edit in ("patch", "random"):
         page.select_option("#edit", edit)
         assert cells(page, 1)[0] == written(VIEW_EFFECTS[edit, "becomes"])
+    note = "The largest is 0.02, in block1 at step 40."
+    assert text(page, "#edit-note").endswith(note), "of random, whose colours hardly differ"
     page.select_option("#edit", "shift")
     page.check("#able")
     assert cells(page, 1)[0] == written(VIEW_EFFECTS["shift", "becomes_able"])
