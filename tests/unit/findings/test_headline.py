@@ -39,7 +39,7 @@ def planted(scale: float = 1.0, **options: object) -> list[Curves]:
         ),
         (
             0.3,
-            f"At the last checkpoint, step 1,600, the best layer, block6, does not sort ",
+            "At the last checkpoint, step 1,600, the best layer, block6, does not sort ",
             "does not",
         ),
     ],
