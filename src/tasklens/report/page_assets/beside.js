@@ -1,5 +1,5 @@
 // A second large map beside the first: of another checkpoint, hidden state or run. `look.beside` is {run, split, state,
-// step}; if `step` is null, it follows the checkpoint of the first map.
+// step}; if `step` or `state` is null, it follows the checkpoint or the hidden state of the first map.
 "use strict";
 
 let besideCloud = null;
@@ -8,17 +8,18 @@ let besideCloud = null;
 function besideAtFirst() {
   const { run, split, state, step } = look, { states, step_names } = theRun();
   const first = Math.max(0, step_names?.indexOf("untrained") ?? 0), next = states[states.indexOf(state) + 1] ?? states.at(-2) ?? state;
-  return step === first ? { run, split, state: next, step: null } : { run, split, state, step: first };
+  return step === first ? { run, split, state: next, step: null } : { run, split, state: byLayers() ? null : state, step: first };
 }
 
 const besideRun = () => runNow(look.beside.run);
+const besideState = () => look.beside.state ?? (besideRun().states.includes(look.state) ? look.state : besideRun().best);
 const besideStep = () => Math.min(look.beside.step ?? look.step, besideRun().steps.length - 1);
 
 /** Change what the second map shows; another run may lack its split, hidden state or checkpoint. */
 function changeBeside(changes) {
   const wanted = { ...look.beside, ...changes }, run = runNow(wanted.run);
   const split = Math.max(0, run.splits.findIndex(({ name }) => name === theSplit().name));
-  const state = run.states.includes(wanted.state) ? wanted.state : run.best;
+  const state = wanted.state === null || run.states.includes(wanted.state) ? wanted.state : run.best;
   change({ beside: { run: wanted.run, split, state, step: wanted.step === null ? null : Math.min(wanted.step, run.steps.length - 1) } });
 }
 
@@ -40,7 +41,8 @@ const sameTasks = () => String(besideRun().names.task) === String(theRun().names
 
 function setUpBeside() {
   const canvas = byId("beside-cloud");
-  besideCloud = new Cloud(canvas, () => ({ run: look.beside.run, split: look.beside.split, state: look.beside.state, ...(look.beside.step === null ? {} : { step: besideStep() }) }), 5);
+  const layer = () => (look.beside.state === null && look.beside.run === look.run ? { state: drawnState(), depth: look.depth } : { state: besideState() });
+  besideCloud = new Cloud(canvas, () => ({ run: look.beside.run, split: look.beside.split, ...layer(), ...(look.beside.step === null ? {} : { step: besideStep() }) }), 5);
   besideCloud.zoomed = true;
   besideCloud.seen = false;
   besideCloud.showsSame = isLinked;
@@ -54,7 +56,7 @@ function setUpBeside() {
   });
   byId("compare").addEventListener("change", (event) => change({ beside: event.target.checked ? besideAtFirst() : null }));
   byId("beside-run").addEventListener("change", (event) => changeBeside({ run: Number(event.target.value) }));
-  byId("beside-state").addEventListener("change", (event) => changeBeside({ state: event.target.value }));
+  byId("beside-state").addEventListener("change", (event) => changeBeside({ state: event.target.value === "" ? null : event.target.value }));
   byId("beside-step").addEventListener("change", (event) => changeBeside({ step: event.target.value === "" ? null : Number(event.target.value) }));
   watch(["run", "position", "family", "split"], () => { if (look.beside) changeBeside({}); });
   watch(["beside", "run", "position", "family"], drawBesideChoices);
@@ -82,7 +84,7 @@ function drawBesideChoices() {
   byId("beside-runs").hidden = story.runs.length === 1;
   byId("beside-steps").hidden = run.steps.length === 1;
   fill("beside-run", ...story.runs.map((each, i) => option(i, `${each.name} (seed ${each.seed})`, look.beside.run)));
-  fill("beside-state", ...[...run.states].reverse().map((state) => option(state, state, look.beside.state)));
+  fill("beside-state", option("", "as in the first map", look.beside.state ?? ""), ...[...run.states].reverse().map((state) => option(state, state, look.beside.state)));
   fill("beside-step", option("", "as in the first map", look.beside.step ?? ""), ...run.steps.map((_, i) => option(i, stepName(i, run), look.beside.step)));
 }
 
@@ -91,7 +93,7 @@ async function drawBesideTitle() {
   if (!look.beside) return;
   await Promise.all([arraysNow(), arraysOf(look.beside.run, look.beside.split)]);
   if (!look.beside) return;
-  const run = besideRun(), split = run.splits[look.beside.split], { state } = look.beside, step = besideStep();
+  const run = besideRun(), split = run.splits[look.beside.split], state = besideState(), step = besideStep();
   const score = (each, name, line, metric, at) => fixed(each.scores[name]?.[line]?.[metric]?.[at]?.[0]);
   const both = (metric, line) => [score(run, split.name, line ?? state, metric, step), score(theRun(), theSplit().name, line ?? look.state, metric, look.step)];
   const [ari, accuracy] = [both("ari"), both("accuracy", "model")], link = isLinked();
