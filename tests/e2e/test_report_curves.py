@@ -59,7 +59,7 @@ def test_the_deeper_a_block_is_the_more_it_stands_out_from_the_ground(
         assert linear(colors) == pytest.approx(linear(figure), abs=0.01), "as in Figure 1"
 
 
-def test_the_axis_is_linear_and_then_logarithmic_and_says_so(page: "Page") -> None:
+def test_the_axis_is_linear_and_then_logarithmic_and_named_so(page: "Page") -> None:
     run = "({ steps, width }) => { const axis = stepAxis(steps, width); return [axis.linear, %s]; }"
     asked = {"steps": LONG, "width": 200}
     change, places, ticks, label = page.evaluate(

@@ -42,6 +42,9 @@ def test_the_version_is_the_same_everywhere() -> None:
     newest, day = section.groups()
     assert tasklens.__version__ == PROJECT["version"] == str(citation["version"]) == newest
     assert citation["date-released"] == day
+    citing = (ROOT / "docs" / "reference" / "citing.md").read_text()
+    assert f"version = {{{newest}}}" in citing
+    assert f"year    = {{{day[:4]}}}" in citing
 
 
 def test_the_licences_of_what_is_packed_are_packed() -> None:

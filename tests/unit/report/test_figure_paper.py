@@ -56,5 +56,5 @@ def test_axes_and_splits_of_the_user() -> None:
 def test_one_checkpoint_has_no_course() -> None:
     table = planted_table()
     last = table.filter([step in (None, 1600) for step in table["step"].to_pylist()])
-    with pytest.raises(InputError, match="figure.style = 'paper': should be 'default' for scores"):
+    with pytest.raises(InputError, match=r"^figure.style = 'paper': should be"):
         figure1(last, PAPER)
