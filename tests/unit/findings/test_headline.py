@@ -88,9 +88,8 @@ def test_runs_that_differ_are_undecided_and_name_each_best_layer() -> None:
 
 def test_controls_that_are_not_far_below_are_named() -> None:
     high = {"control:length": 0.7, "control:symbols": 0.2, "control:input": 0.0}
-    assert ", but a control comes to at least half of that; whether" in headline(
-        planted(controls=high)
-    )
+    limit = ", but the instruction's length comes to at least half of that; whether"
+    assert limit in headline(planted(controls=high))
     assert "undecided whether all controls stay below half" in headline(planted(controls={}))
 
 

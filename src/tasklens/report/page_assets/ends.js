@@ -58,8 +58,8 @@ function markChange(plot, { place, linear }) {
   if (linear === null) return;
   const x = plot.scale("x").apply(place(linear)), [bottom, top] = plot.scale("y").range;
   const mark = d3.create("svg:g").attr("class", "change").attr("transform", `translate(${x},0)`);
-  mark.append("line").attr("y1", top).attr("y2", bottom).attr("stroke-dasharray", "1 3").style("stroke", GREY);
-  mark.append("line").attr("y1", bottom - 5).attr("y2", bottom + 6).attr("stroke-width", 1.5).style("stroke", "var(--ink)");
+  mark.append("line").attr("y1", top).attr("y2", bottom).attr("stroke-dasharray", "1 3").attr("stroke", GREY);
+  mark.append("line").attr("y1", bottom - 5).attr("y2", bottom + 6).attr("stroke-width", 1.5).attr("stroke", "var(--ink)");
   plot.append(mark.node());
 }
 
@@ -90,8 +90,8 @@ function nameEnds(plot, ends, color, isBold) {
   const x = Math.max(...plot.scale("x").range), y = plot.scale("y").apply;
   const names = d3.create("svg:g").attr("class", "ends");
   for (const row of ends) {
-    names.append("path").attr("d", `M${x + 2},${y(row.mean)}h2L${x + 10},${y(row.labelY)}`).attr("fill", "none").style("stroke", color(row)).attr("stroke-width", 0.8);
-    names.append("text").attr("x", x + 12).attr("y", y(row.labelY)).attr("dy", "0.32em").attr("text-anchor", "start").style("fill", color(row))
+    names.append("path").attr("d", `M${x + 2},${y(row.mean)}h2L${x + 10},${y(row.labelY)}`).attr("fill", "none").attr("stroke", color(row)).attr("stroke-width", 0.8);
+    names.append("text").attr("x", x + 12).attr("y", y(row.labelY)).attr("dy", "0.32em").attr("text-anchor", "start").attr("fill", color(row))
       .attr("font-weight", isBold(row) ? 800 : 500).text(row.name);
   }
   plot.append(names.node());

@@ -61,6 +61,10 @@ watch(["step", "state"], moveMarks);
 if (!addressGiven()) playOnce();
 
 addEventListener("resize", () => change({ wide: innerWidth }));
+matchMedia("print").addEventListener("change", () => { // paper is light, whatever the screen is; there are no frames
+  forgetColors();
+  for (const cloud of clouds) cloud.draw();
+});
 addEventListener("beforeprint", () => {
   document.querySelectorAll("#verdicts details").forEach((details) => { details.open = true; });
   sections.forEach((draw) => draw());
