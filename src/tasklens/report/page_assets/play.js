@@ -42,6 +42,7 @@ function go(changes) {
 const drawnState = () => (look.depth === null ? look.state : theRun().states[Math.floor(look.depth)]);
 
 let gliding = null, playing = false, running = false, opening = false;
+let reached = 0; // the coordinate up to which the page has played: with less motion, what is shown stays behind it
 
 /** Move the points at each frame, until they stand still. */
 function run() {
@@ -61,9 +62,10 @@ function run() {
 
 function advance(passed) {
   const last = lastFrame(), pace = Math.min(PACE, WHOLE / last);
-  const at = Math.min(last, frameNow() + (passed / pace) * Number(byId("speed").value));
-  showFrame(at);
-  if (at < last) return;
+  if (Math.floor(reached) !== Math.floor(frameNow())) reached = frameNow(); // the reader has chosen another one
+  reached = Math.min(last, reached + (passed / pace) * Number(byId("speed").value));
+  showFrame(reached);
+  if (reached < last) return;
   const ended = opening;
   play(false);
   if (ended && byLayers()) go({ state: theRun().best }); // what the title states
@@ -75,6 +77,7 @@ function play(wanted = !playing) {
   gliding = null;
   opening = false;
   if (playing && frameNow() >= last) showFrame(0);
+  reached = frameNow();
   if (!playing) change({ at: look.step, depth: null });
   byId("play").textContent = playing ? "pause" : "play";
   if (playing) run();

@@ -62,7 +62,7 @@ const toolKeys = () => ({
   "+": () => zoomBy(ZOOM_STEP),
   "=": () => zoomBy(ZOOM_STEP),
   "-": () => zoomBy(1 / ZOOM_STEP),
-  0: () => zoomTo(WHOLE),
+  0: () => zoomTo(UNZOOMED),
   l: () => change({ lasso: !look.lasso }),
   "/": () => byId("find").focus(),
   "?": () => byId("help").showModal(),
