@@ -53,7 +53,7 @@ def small_png(picture: bytes, colors: int = 32) -> bytes:
     """Return a PNG with fewer colours, which is a third of the size."""
     buffer = io.BytesIO()
     image = Image.open(io.BytesIO(picture)).convert("RGB")
-    image.quantize(colors, method=Image.Quantize.MEDIANCUT).save(buffer, "png", optimize=True)
+    image.quantize(colors, method=Image.Quantize.MAXCOVERAGE).save(buffer, "png", optimize=True)
     return buffer.getvalue()
 
 

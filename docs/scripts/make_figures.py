@@ -17,6 +17,7 @@ from tables.material import Material
 
 from tasklens.report.figure1 import figure1
 from tasklens.report.figure2 import figure2
+from tasklens.report.figure_settings import FigureSettings
 from tasklens.report.separation_figure import separation_pairs, separation_plot
 from tasklens.report.style import render
 from tasklens.report.sweep_figures import one_at_a_time, phase_diagram
@@ -31,6 +32,7 @@ def drawn(data: Path) -> Iterator[tuple[str, Figure]]:
     paths = sorted((data / "scores").glob("*.parquet"))
     scores = pa.concat_tables([read_score_table(path) for path in paths])
     yield "figure1", figure1(scores)
+    yield "figure1_paper", figure1(scores, FigureSettings(style="paper"))
     yield "figure2", figure2(scores)
     yield "separation", separation_plot(separation_pairs(scores))
     sweeps = {name: read_sweep(data / f"sweeps/{name}.toml") for name in ("phase", "around")}

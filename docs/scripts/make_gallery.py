@@ -20,13 +20,11 @@ IMAGES = Path(__file__).parents[1] / "images"
 
 
 def picture_of_report(report: Path, browser: str) -> bytes:
-    """Return the report's map at the last checkpoint, as PNG."""
+    """Return the report's first screen at the last checkpoint, as PNG."""
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        tab = opened.new_page(viewport={"width": 1240, "height": 930})
+        tab = opened.new_page(viewport={"width": 1440, "height": 900})
         tab.goto(report.resolve().as_uri())
-        tab.evaluate("document.documentElement.style.scrollBehavior = 'auto'")
-        tab.evaluate("document.getElementById('clusters').scrollIntoView()")
         tab.wait_for_selector("#cloud[data-drawn]")  # it is drawn once it is in sight
         tab.emulate_media(reduced_motion="reduce")
         tab.evaluate("go({ step: theRun().steps.length - 1 })")

@@ -11,6 +11,7 @@ from rates.section import errors_section
 
 from tasklens.core.settings import SettingsBase
 from tasklens.data.instances import JUDGED
+from tasklens.findings.headline import IN_PART, SORTED
 from tasklens.findings.one_model import MODEL_FINDINGS, MODEL_RULES
 from tasklens.findings.rules import FINDINGS, RULES, Rule
 from tasklens.findings.statistics import MIN_CHECKPOINTS, SATURATED
@@ -48,6 +49,8 @@ JSON_KEYS = {
         "figure": "path of Figure 1",
     },
     "verify": {
+        "headline": "the result in one sentence",
+        "title": "the result in some words",
         "holds": "whether all findings hold",
         "doubt": "why the scores mean nothing; otherwise empty",
         "runs": "`run` and `seed` of each",
@@ -306,7 +309,7 @@ finding on shuffled tasks may be undecided.
     page += USE_SECTION
     for finding, sentence in USE.items():
         page += f"\n### {finding}: {sentence}\n\n{_rules_table(USE_RULES, finding)}"
-    return page + MEASUREMENTS_SECTION + errors_section()
+    return page + MEASUREMENTS_SECTION + HEADLINE_SECTION + errors_section()
 
 
 UNSEEN_SECTION = """
@@ -448,6 +451,21 @@ MEASUREMENTS_SECTION = """
   shift in the best layer, as it is and minus that of random directions. On unseen distributions
   also the last two numbers: does a state of an expression that training has never seen give the
   right answer at the centroid of its own task?
+"""
+
+HEADLINE_SECTION = f"""
+## The result in one sentence
+
+`verify` and `run` end with the result in one sentence, which is also the title of the page and
+`Verdict.headline`. It states the ARI of the best layer by the hidden states themselves, at the last
+checkpoint, on the first unseen split. Without one, the ARI is that of the first split, and the
+sentence mentions it. The layer is chosen on the first split. The layer **sorts by task** if the
+whole interval of the ARI is above {SORTED:g}, the threshold of saturation, and **in part** if it is
+above {IN_PART:g}, that of one model's clusters. It **does not** if the whole interval is below
+{IN_PART:g}; otherwise this is **undecided**. "From step N on" is the first checkpoint from which on
+the measured ARI of each run is above the threshold. If the finding on controls does not hold, the
+sentence has this, too. It ends with the test of use: its verdict, the share of all answers that
+follow a shift, and that of random directions.
 """
 
 

@@ -38,7 +38,7 @@ def main() -> None:
         for name in ("figure1", "figure3")
     } | {"report": first_screen(asked.run / "report.html", asked.browser)}
     for name, picture in pictures.items():
-        (IMAGES / f"tutorial_{name}.png").write_bytes(small_png(picture, colors=64))
+        (IMAGES / f"tutorial_{name}.png").write_bytes(small_png(picture, colors=128))
 
 
 if __name__ == "__main__":

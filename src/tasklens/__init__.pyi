@@ -35,6 +35,7 @@ from .models.subject import Subject as Subject
 from .models.training import Trainer as Trainer
 from .models.training import TrainSettings as TrainSettings
 from .models.training import train as train
+from .report.animation import animation as animation
 from .report.figure1 import figure1 as figure1
 from .report.figure2 import figure2 as figure2
 from .report.figure3 import figure3 as figure3

@@ -46,6 +46,7 @@ from tasklens.report.view import MAPS, UNKNOWN
 from tasklens.runs.load_run import load_run
 from tasklens.runs.stage_report import load_view
 from tasklens.runs.verify import verify
+from tasklens.scoring.score_table import summarise, to_frame
 from views import VIEW_STEPS, planted_view
 
 if TYPE_CHECKING:
@@ -231,6 +232,33 @@ def test_the_scrubber_changes_the_picture_and_its_name(page: "Page") -> None:
         at(page, checkpoint, state)
         label = page.get_attribute("#cloud", "aria-label") or ""
         assert [name for name in expected if not re.search(rf"\b{name}\b", label)] == []
+
+
+def test_the_dials_follow_step_state_and_split_and_stand_beside_their_controls(
+    page: "Page", seen: View
+) -> None:
+    for checkpoint, state, number in ((5, "block1", 1), (2, "wte", 0), (0, "block1", 0)):
+        page.select_option("#split", str(number))
+        at(page, checkpoint, state)
+        split, step = SPLITS[number], STEPS[checkpoint]
+        for dial, metric in enumerate(("ari", "probe_task")):
+            scores = mean_scores(seen.table, split, metric)
+            expected = f"{scores[state, step]:.2f}" if (state, step) in scores else "–"
+            assert text(page, f"#dial-{dial} .value") == expected
+            label = page.get_attribute(f"#dial-{dial}", "aria-label") or ""
+            if expected == "–":
+                assert label.endswith(": not known; not measured"), "of the token embedding"
+                continue
+            assert f", in {state} at step {step}: {expected}" in label
+            begin, marks = f"{scores[state, 0]:.2f}", texts(page, f"#dial-{dial} .mark")
+            assert (f"step 0 {begin}" in label) == (f"step 0{begin}" in marks) == (checkpoint > 0)
+        controls = to_frame(seen.table, ("ari",)).query(
+            "split == @split and layer.str.startswith('control:')"
+        )
+        highest = summarise(controls, ("layer",))["mean"].max()
+        assert f"{highest:.2f}" in texts(page, "#dial-0 .mark b")
+        assert "not edited in this run" in text(page, "#dial-2")
+        assert page.locator("#dial-0 .marks path").count() == 1 + (checkpoint > 0)
 
 
 def test_hovering_tells_what_is_known_of_a_point(page: "Page", seen: View) -> None:
@@ -436,7 +464,9 @@ def test_the_map_is_reached_and_read_by_keys_alone(page: "Page", seen: View) -> 
     page.keyboard.press("m")
     assert page.input_value("#map input:checked") == "pca"
     assert picture(page) != before
-    page.keyboard.press("m")
+    for name in ("centroids", "tsne"):
+        page.keyboard.press("m")
+        assert page.input_value("#map input:checked") == name
     assert picture(page) == before
 
     for word in ("pause", "play"):
@@ -492,6 +522,7 @@ def made_page(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> "
     """The page of `planted_view`; what moves takes its time."""
     path = page_file(tmp_path_factory.mktemp("made"), planted_view())
     with opened(browser, path, reduced_motion="no-preference") as page:
+        page.wait_for_selector("#play:text-is('play')")  # it has played once
         yield page
 
 
@@ -513,7 +544,7 @@ WATCH = """async ([begin, end]) => {
   watch(["step"], () => { if (look.step !== steps.at(-1)) steps.push(look.step); });
   watch(["at"], () => times.push(look.at));
   byId("speed").value = "4";
-  begin === "play" ? byId("play").click() : go({ step: begin });
+  begin === "play" ? byId("play").click() : begin === "once" ? playOnce() : go({ step: begin });
   for (const began = Date.now(); playing || look.at !== end;) {
     if (Date.now() - began > LIMIT) throw new Error(`still at ${look.at}`);
     await new Promise((done) => setTimeout(done, 20));
@@ -540,6 +571,21 @@ def test_playing_goes_to_the_end_and_stops(made_page: "Page") -> None:
     assert steps == [1, last]
     assert text(page, "#play") == "play"
     assert picture(page) == picture(page)
+
+
+def test_the_page_plays_once_as_it_opens_until_the_map_is_touched(made_page: "Page") -> None:
+    page, last = made_page, len(VIEW_STEPS) - 1
+    at(page, last)
+    steps, _ = page.evaluate(WATCH, ["once", last])
+    assert steps == [last, *range(last + 1)]
+    assert page.evaluate("playOnce(), playing")
+    page.evaluate("byId('cloud').dispatchEvent(new PointerEvent('pointerdown'))")
+    assert not page.evaluate("playing")
+    page.emulate_media(reduced_motion="reduce")
+    at(page, last)
+    assert not page.evaluate("playOnce(), playing")
+    page.emulate_media(reduced_motion="no-preference")
+    assert page.input_value("#step") == str(last)
 
 
 @pytest.mark.parametrize(("begin", "end"), [(0, 1), (2, 0)])
@@ -602,20 +648,38 @@ def test_the_page_shows_the_state_of_the_controls_after_going_back(made_page: "P
         assert made_page.input_value(f"#{key} input:checked") == made_page.evaluate(f"look.{key}")
 
 
+#: The hidden states through which the page plays.
+PLAYED = """async () => {
+  const states = [];
+  watch(["state"], () => states.push(look.state));
+  states.length = 0;
+  play(true);
+  while (playing) await new Promise(requestAnimationFrame);
+  return states;
+}"""
+
+
 def test_a_single_checkpoint(browser: "Browser", tmp_path: Path) -> None:
     with opened(browser, page_file(tmp_path, planted_view(checkpoints=1))) as page:
         drawn(page, 0, page.input_value("#state"))
-        assert page.is_disabled("#play")
-        assert page.is_disabled("#step")
+        assert not page.is_visible("#step"), "there is nothing to choose"
         for part in ("verdicts", "contents", "world", "run"):
             to(page, part)
         for selector in ("#curves svg", "#heat svg", "#order svg"):
             page.wait_for_selector(selector)
+        states = list(planted_view().states)
         page.focus("#cloud")
-        for key in (" ", "ArrowLeft", "ArrowRight", "n"):
+        for key, state in (("Home", 0), ("ArrowLeft", 0), ("ArrowRight", 1), ("End", 2)):
             page.keyboard.press(key)
-        assert text(page, "#play") == "play"
+            drawn(page, 0, states[state])
+        page.select_option("#speed", "4")
+        played = page.evaluate(PLAYED)
+        assert played == states, "the hidden states have the role of time"
+        page.keyboard.press("n")
         assert text(page, "#tip p").startswith("val_subset 0 a")
+        page.emulate_media(reduced_motion="no-preference")
+        assert page.evaluate("go({ state: theRun().states[1] }), gliding !== null")
+        drawn(page, 0, states[1])
 
 
 def test_one_model_and_its_twin(browser: "Browser", tmp_path: Path) -> None:
@@ -640,7 +704,7 @@ def test_one_model_and_its_twin(browser: "Browser", tmp_path: Path) -> None:
         page.keyboard.press("ArrowLeft")
         assert text(page, "#step-name") == "untrained"
         states = ["embed", *(f"block{i}" for i in range(1, 31)), "ln_f"]
-        named = page.evaluate("(states) => namedStates(states, 14 * END_LABELS)", states)
+        named = page.evaluate("(states) => namedStates(states, 196)", states)
         assert named == ["embed", *(f"block{i}" for i in (5, 10, 15, 20, 25)), "ln_f"]
 
 
@@ -735,6 +799,7 @@ def test_runs_that_hold_different_things(browser: "Browser", tmp_path: Path) -> 
         at(page, 2, "block1")
         page.check("#color input[value=cluster]")
         other = page.locator("#multiples button:last-child canvas")
+        other.scroll_into_view_if_needed()
         page.wait_for_selector('#multiples button:last-child canvas[data-drawn^="block1"]')
         page.evaluate(DRAWN)
         assert other.evaluate(MARKS) > 0, "of a run with fewer checkpoints the last"

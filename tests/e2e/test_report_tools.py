@@ -152,12 +152,13 @@ def test_the_map_is_zoomed_and_moved(page: "Page") -> None:
 
     zoomed = points(page)
     start = corner(page) + middle
+    drag = np.array([60, -20])
     page.mouse.move(*start)
     page.mouse.down()
-    page.mouse.move(*(start + [30, 10]))
-    page.mouse.move(*(start + [60, -20]))
+    page.mouse.move(*(start + drag / 2))
+    page.mouse.move(*(start + drag))
     page.mouse.up()
-    np.testing.assert_allclose(points(page), zoomed + [60, -20], atol=0.1)
+    np.testing.assert_allclose(points(page), zoomed + drag, atol=0.1)
     assert page.evaluate("look.marked") is None, "a drag marks no point"
     page.press("#cloud", "Shift+ArrowRight")
     assert (points(page)[:, 0] < zoomed[:, 0] + 60 - 10).all()
@@ -333,8 +334,8 @@ def test_the_nearest_points_on_the_map_are_listed(page: "Page", seen: View) -> N
     same = [
         sum(known[i][part] == known[marked][part] for i in listed) for part in ("task", "input")
     ]
-    expected = f"The 9 nearest points on the map: {same[0]} of the same task, {same[1]} with the same input."
-    assert text(page, "#nearest-title") == expected
+    counts = f"{same[0]} of the same task, {same[1]} with the same input."
+    assert text(page, "#nearest-title") == f"The 9 nearest points on the map: {counts}"
     for i, line in zip(listed, texts(page, "#nearest-list li"), strict=True):
         assert line.startswith(f"{known[i]['task']} {known[i]['input']} → {known[i]['output']}")
         assert line.endswith(known[i]["instruction"])
@@ -396,7 +397,8 @@ def test_the_address_names_what_was_chosen(
     other.evaluate("location.hash = '#contents'")
     until(other, "scrollY > 300")
     assert other.evaluate("look.state") == "block1"
-    wrong = "#step=5&state=blokc5&color=task&map=no&marked=99999&zoom=a,b,c&split=0&none=1&lit=x&selected=1,-2"
+    wrong = "#step=5&state=blokc5&color=task&map=no&marked=99999&zoom=a,b,c&split=0&none=1"
+    wrong += "&lit=x&selected=1,-2"
     other.evaluate("(hash) => { location.hash = hash; }", wrong)
     other.wait_for_selector("#notice", state="visible")
     notice = text(other, "#notice")
@@ -508,6 +510,7 @@ def test_each_chart_is_saved_as_svg(page: "Page") -> None:
 
 
 def test_the_playing_map_is_saved_as_a_film(page: "Page") -> None:
+    page.set_viewport_size({"width": 500, "height": 600})  # few pixels are encoded fast
     page.select_option("#speed", "4")
     name, content = saved(page, "#save-film")
     assert name == f"tiny_val-subset_{page.input_value('#state')}_step12_tsne.webm"
@@ -516,6 +519,7 @@ def test_the_playing_map_is_saved_as_a_film(page: "Page") -> None:
     assert len(content) > 2000
     assert text(page, "#save-film") == "film as WebM"
     page.select_option("#speed", "1")
+    page.set_viewport_size(SIZE)
 
 
 def test_help_has_every_key(page: "Page") -> None:

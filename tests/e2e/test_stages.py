@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import matplotlib as mpl
 import pyarrow.parquet as pq
 import pytest
 
@@ -185,10 +186,16 @@ def test_more_cluster_seeds_are_more_rows(copy: Path, command: Command) -> None:
 
 def test_drawing_again_does_not_measure_again(copy: Path, command: Command) -> None:
     old = (copy / "figures" / "figure1.png").read_bytes()
-    parts = parts_changed_by(command, copy, "plot", "--set", "figure.metric=ami")
-    assert parts == {"config.toml", "figures"}
-    assert 'metric = \\"ami\\"' in (copy / "report.html").read_text(), "it shows the settings"
+    changed = ("--style", "paper", "--set", "figure.metric=ami")
+    assert parts_changed_by(command, copy, "plot", *changed) == {"config.toml", "figures"}
+    page = (copy / "report.html").read_text()
+    assert 'metric = \\"ami\\"' in page, "it shows the settings"
+    assert 'style = \\"paper\\"' in page
     assert (copy / "figures" / "figure1.png").read_bytes() != old
+    with mpl.rc_context({"font.size": 20}):
+        again = ("--style", "default", "--set", "figure.metric=ari")
+        assert command("plot", copy, *again).status == 0
+    assert (copy / "figures" / "figure1.png").read_bytes() == old, "whatever the user's own style"
 
 
 @pytest.mark.parametrize(

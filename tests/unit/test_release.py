@@ -18,6 +18,9 @@ ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PREPARE = runpy.run_path(str(ROOT / ".ci" / "prepare_release.py"))
 REPOSITORY = "https://example.org/owner/name"
+IN_REPOSITORY = pytest.mark.skipif(
+    "Repository" in PROJECT["urls"], reason="a release has its addresses already"
+)
 
 
 def test_the_source_distribution_has_every_file_of_the_repository(tmp_path: Path) -> None:
@@ -39,6 +42,9 @@ def test_the_version_is_the_same_everywhere() -> None:
     newest, day = section.groups()
     assert tasklens.__version__ == PROJECT["version"] == str(citation["version"]) == newest
     assert citation["date-released"] == day
+    citing = (ROOT / "docs" / "reference" / "citing.md").read_text()
+    assert f"version = {{{newest}}}" in citing
+    assert f"year    = {{{day[:4]}}}" in citing
 
 
 def test_the_licences_of_what_is_packed_are_packed() -> None:
@@ -66,6 +72,7 @@ def test_links_become_absolute_outside_code(markdown: str, expected: str) -> Non
     assert PREPARE["absolute_links"](markdown, REPOSITORY, "v1") == expected
 
 
+@IN_REPOSITORY
 def test_every_link_of_the_readme_leads_to_a_file_from_elsewhere() -> None:
     text = PREPARE["absolute_links"]((ROOT / "README.md").read_text(), REPOSITORY, "v1")
     text = re.sub(r"^```.*?^```|`[^`\n]*`", "", text, flags=re.M | re.S)
@@ -80,6 +87,7 @@ def test_every_link_of_the_readme_leads_to_a_file_from_elsewhere() -> None:
     assert [a for pair in addresses if not (a := "".join(pair)).startswith("https://")] == []
 
 
+@IN_REPOSITORY
 def test_a_release_adds_the_addresses_of_its_repository() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     urls = tomllib.loads(PREPARE["with_urls"](text, REPOSITORY, "v1"))["project"]["urls"]

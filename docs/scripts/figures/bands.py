@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tasklens.report.layout import add_legend
 from tasklens.report.style import write_heading
 
 
@@ -39,16 +40,7 @@ def spans(seeds: Sequence[int]) -> str:
     return "one seed" if len(seeds) == 1 else f"means, bands: ranges over {len(seeds)} seeds"
 
 
-def zero_to_one(ax: Axes) -> None:
-    """Show scores from 0 to 1."""
-    ax.set_ylim(-0.05, 1.03)
-    ax.set_yticks([0, 0.5, 1])
-
-
-def finish(figure: Figure, heading: str, columns: int, below: float = 0.25) -> None:
-    """Write a heading above the panels, and the legend of the first below, so many inches high."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=columns)
+def finish(figure: Figure, heading: str, columns: int) -> None:
+    """Write a heading above the panels, and below them the legend of the first."""
+    add_legend(figure, *figure.axes[0].get_legend_handles_labels(), columns)
     write_heading(figure, heading)
-    high = figure.get_figheight()
-    figure.tight_layout(pad=0.4, rect=(0, below / high, 1, 1 - 0.06 / high))

@@ -3,9 +3,9 @@
 from matplotlib.figure import Figure
 from tables.run_scores import Scores
 
-from figures.bands import draw_band, finish, spans, zero_to_one
+from figures.bands import draw_band, finish, spans
 from tasklens.report.step_axis import step_axis
-from tasklens.report.style import in_style, new_figure
+from tasklens.report.style import PALETTE, in_style, new_figure, share_axis
 
 SPLIT = "val_subset"
 
@@ -19,13 +19,13 @@ def draw_distributions(scores: Scores) -> Figure:
     blocks = [layer for layer in scores.layers if layer.startswith("block")]
     across = min(3, len(blocks))
     down = -(-len(blocks) // across)
-    figure = new_figure(0.5 + 2.1 * across, 0.6 + 1.5 * down)
+    figure = new_figure(0.5 + 2.1 * across, 0.6 + 1.6 * down, "constrained")
     axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     few, many = scores.ks[0], scores.ks[-1]
     lines = {
-        "ari": (f"against the task, k = {few}", "#440154", "-"),
-        "ari_distribution": (f"against the distribution, k = {many}", "#d95f02", "-"),
-        "ari_distribution_within_task": ("the same within each task alone", "#1b9e77", "--"),
+        "ari": (f"against the task, k = {few}", PALETTE[0], "-"),
+        "ari_distribution": (f"against the distribution, k = {many}", PALETTE[1], "-"),
+        "ari_distribution_within_task": ("the same within each task alone", PALETTE[2], "--"),
     }
     for ax, block in zip(axes.flat, blocks, strict=False):
         for name, (label, color, dashes) in lines.items():
@@ -41,12 +41,11 @@ def draw_distributions(scores: Scores) -> Figure:
         ]
         draw_band(ax, scores.steps, accuracy, "black", "accuracy", dashes=":")
         step_axis(ax, scores.steps)
-        ax.set_xlabel("")
-        zero_to_one(ax)
+        share_axis(ax)
         ax.set_title(block)
-    for ax in axes[-1]:
-        ax.set_xlabel("training step")
+    for ax in axes[:-1].flat:
+        ax.set_xlabel("")
     for ax in axes[:, 0]:
         ax.set_ylabel("ARI")
-    finish(figure, f"{SPLIT}; {spans(scores.seeds)}", columns=2, below=0.35)
+    finish(figure, f"{SPLIT}; {spans(scores.seeds)}", columns=2)
     return figure

@@ -4,8 +4,8 @@ from matplotlib.figure import Figure
 from tables.sweep_points import INSTRUCTIONS, PAIRS, Points
 from tables.sweep_tables import OUTPUTS
 
-from figures.bands import draw_band, finish, spans, zero_to_one
-from tasklens.report.style import in_style, new_figure
+from figures.bands import draw_band, finish, spans
+from tasklens.report.style import PALETTE, in_style, new_figure, share_axis
 
 ROWS = {PAIRS: "unseen pairs", INSTRUCTIONS: "unseen instructions"}
 
@@ -18,7 +18,7 @@ def draw_positions(points: Points) -> Figure:
     """
     positions, names = points.positions, [name for name in OUTPUTS.values() if name in points.names]
     outputs = [number for number, name in OUTPUTS.items() if name in names]
-    figure = new_figure(0.5 + 2.0 * len(positions), 0.6 + 1.6 * len(ROWS))
+    figure = new_figure(0.5 + 2.0 * len(positions), 0.6 + 1.6 * len(ROWS), "constrained")
     axes = figure.subplots(len(ROWS), len(positions), sharex=True, sharey=True, squeeze=False)
     for line, (split, title) in zip(axes, ROWS.items(), strict=True):
         for ax, position in zip(line, positions, strict=True):
@@ -39,11 +39,11 @@ def draw_positions(points: Points) -> Figure:
                 for seed in points.seeds
             ]
             x = list(range(len(outputs)))
-            draw_band(ax, x, trained, "#440154", "trained", marker="o")
-            draw_band(ax, x, untrained, "#d95f02", "untrained", dashes="--", marker="o")
+            draw_band(ax, x, trained, PALETTE[0], "trained", marker="o")
+            draw_band(ax, x, untrained, PALETTE[1], "untrained", dashes="--", marker="o")
             draw_band(ax, x, symbols, "0.5", "bag of symbols", dashes=":")
             ax.set_xticks(x, [f"{number}" for number in outputs])
-            zero_to_one(ax)
+            share_axis(ax)
         line[0].set_ylabel(f"ARI, {title}")
     for ax, position in zip(axes[0], positions, strict=True):
         ax.set_title(position)

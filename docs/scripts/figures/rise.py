@@ -5,15 +5,16 @@ import math
 from matplotlib.figure import Figure
 from tables.rise_tables import Courses
 
-from figures.bands import draw_band, finish, spans, zero_to_one
-from tasklens.report.style import in_style, new_figure
+from figures.bands import draw_band, finish, spans
+from tasklens.report.step_axis import step_axis
+from tasklens.report.style import PALETTE, in_style, new_figure, share_axis
 
 #: Columns with their label, colour and dashes.
 LINES = {
-    "ari": ("clusters: ARI", "#440154", "-"),
-    "probe_task": ("linear probe", "#1b9e77", "--"),
-    "shift": ("answers that follow a shift", "#d95f02", "-"),
-    "random": ("random directions", "0.6", ":"),
+    "ari": ("clusters: ARI", PALETTE[0], "-"),
+    "probe_task": ("linear probe", PALETTE[5], "--"),
+    "shift": ("answers that follow a shift", PALETTE[1], "-"),
+    "random": ("random directions", "0.45", ":"),
     "accuracy": ("accuracy", "black", ":"),
 }
 
@@ -28,7 +29,7 @@ def draw_rise(courses: Courses) -> Figure:
     last = courses.layers[-1]
     rows = {"best layer": courses.layers, last: [last]}
     settings = courses.settings
-    figure = new_figure(0.5 + 2.1 * len(settings), 0.6 + 1.6 * len(rows))
+    figure = new_figure(0.5 + 2.1 * len(settings), 0.6 + 1.6 * len(rows), "constrained")
     axes = figure.subplots(len(rows), len(settings), sharex=True, sharey=True, squeeze=False)
     for line, (title, layers) in zip(axes, rows.items(), strict=True):
         for ax, outputs in zip(line, settings, strict=True):
@@ -48,8 +49,9 @@ def draw_rise(courses: Courses) -> Figure:
                     draw_band(ax, steps, values, color, label, dashes=dashes, marker=marker)
             for _, step in known.values():
                 ax.axvline(step, color="0.8", linewidth=0.8, linestyle=":", zorder=0)
-            ax.set_xlim(0, max(every, default=1))
-            zero_to_one(ax)
+            step_axis(ax, sorted({0, *every}), linear=True)
+            ax.set_xlabel("")
+            share_axis(ax)
             names = ", ".join(dict.fromkeys(layer for layer, _ in known.values()))
             suffix = f" ({names})" if title != last else ""
             ax.set_title(f"{outputs} outputs: {title}{suffix}")

@@ -14,7 +14,7 @@ from tasklens.core import progress
 from tasklens.core.errors import InputError
 
 #: Where the documentation is, in the repository.
-DOCS = "docs/reference/cli.md, docs/reference/settings.md, docs/reference/findings.md"
+DOCS = "docs/reference/cli.md, and docs/index.md with all pages"
 
 #: Options with a path, which may not be empty: an empty path is the working directory.
 _PATHS = ("--out", "--prompts")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import tasklens as package
+from tasklens.cli.animate import animate
 from tasklens.cli.command import Commands, add_command
 from tasklens.cli.export import export
 from tasklens.cli.intervene import intervene
@@ -115,6 +116,12 @@ add_command(
 )
 add_command(
     app,
+    animate,
+    "tasklens animate runs/first",
+    "tasklens animate runs/first --layer block5 --map centroids --pace 0.3 --out block5.gif",
+)
+add_command(
+    app,
     export,
     "tasklens export runs/first",
     "tasklens export runs/first --layer all --step all --out points.parquet",
@@ -165,6 +172,7 @@ add_command(
     app,
     plot,
     "tasklens plot runs/first --set figure.space=tsne",
+    "tasklens plot runs/first --style paper",
 )
 add_command(
     app,

@@ -53,6 +53,14 @@ Device = Annotated[
         help="Device that trains and harvests: short for --set train.device.",
     ),
 ]
+Style = Annotated[
+    str | None,
+    typer.Option(
+        "--style",
+        metavar="default|paper",
+        help="Look of Figure 1: short for --set figure.style.",
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume a run: do only what is missing.")]
 Engine = Annotated[
     str,
@@ -114,11 +122,11 @@ def check_changes(given: Iterable[str], change: list[str] | None) -> list[str]:
     return list(change or ())
 
 
-def with_device(change: list[str] | None, device: str | None) -> list[str]:
-    """Return the changes of ``--set``, with that of ``--device``."""
-    if device is None:
+def with_setting(change: list[str] | None, key: str, value: str | None) -> list[str]:
+    """Return the changes of ``--set``, with that of an option which is short for one of them."""
+    if value is None:
         return list(change or ())
-    return [f"train.device={device}", *check_changes(["train.device"], change)]
+    return [f"{key}={value}", *check_changes([key], change)]
 
 
 def this_command() -> str:

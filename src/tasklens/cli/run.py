@@ -14,11 +14,12 @@ from tasklens.cli.options import (
     Resume,
     RunPath,
     Source,
+    Style,
     changed_run,
     check_device,
     emit_results,
     this_command,
-    with_device,
+    with_setting,
 )
 from tasklens.cli.output import emit, emit_json, emit_path
 from tasklens.core.errors import InputError
@@ -48,7 +49,7 @@ def run(
     """
     from tasklens.runs.settings import load_settings
 
-    settings = load_settings(source, with_device(change, device))
+    settings = load_settings(source, with_setting(change, "train.device", device))
     if is_other_rank():
         if not dry_run:
             _train_with_rank_0(out or Path("runs") / Path(source).stem, settings)
@@ -87,7 +88,7 @@ def data(
     from tasklens.runs.settings import load_settings
     from tasklens.runs.stage_data import make_data
 
-    settings = load_settings(source, with_device(change, device))
+    settings = load_settings(source, with_setting(change, "train.device", device))
     run = new_run(Path(source).stem, settings, out, resume=resume)
     check_new(run)
     with run.directory.locked():
@@ -139,14 +140,17 @@ def measure(path: RunPath, change: Change = None, engine: Engine = "local") -> N
     emit_path(run.directory.scores_csv)
 
 
-def plot(path: RunPath, change: Change = None) -> None:
+def plot(path: RunPath, change: Change = None, style: Style = None) -> None:
     """Draw the figures from the scores.
 
-    With --set only figure.* can change, e.g. figure.space=tsne. Prints the path of the figure.
+    With --set only figure.* can change, e.g. figure.space=tsne. --style paper draws Figure 1 with
+    two panels, dots by layer and a linear axis, to lay beside the paper's. Prints the path of the
+    figure.
     """
     from tasklens.runs import stage_plot
     from tasklens.runs.pipeline import renew_results
 
+    change = with_setting(change, "figure.style", style)
     run = changed_run(path, change, "figure")
     directory = run.directory
     with directory.locked():

@@ -38,19 +38,32 @@ FEWEST = 8
 NO_DIRECTION = 1e-6
 
 
-def first_frame(x: Floats, *, perplexity: float, seed: int) -> Floats:
+def first_frame(x: Floats, *, perplexity: float, exaggeration: float, seed: int) -> Floats:
     """Return the map (N, 2) of finite states (N, D) at the first checkpoint.
 
+    The attraction of neighbours is multiplied by `exaggeration` up to the end, which widens the
+    gaps between groups (Boehm, Berens and Kobak, JMLR 23, 2022).
+
     Affinities are kept of as many neighbours as in `tsne` with `neighbors` "auto". The perplexity
-    is at most a third of the points. Both hold for `next_frame`, too.
+    is at most a third of the points. All this holds for `next_frame`, too.
     """
     if len(x) < FEWEST:
         return project(x, common_basis(x))
     perplexity = fitting_perplexity(perplexity, len(x))
-    return tsne(x, perplexity=perplexity, neighbors="auto", max_iter=1000, pca=0, seed=seed)
+    return tsne(
+        x,
+        perplexity=perplexity,
+        neighbors="auto",
+        max_iter=1000,
+        pca=0,
+        seed=seed,
+        exaggeration=exaggeration,
+    )
 
 
-def next_frame(x: Floats, before: Floats, *, perplexity: float, stay: float, seed: int) -> Floats:
+def next_frame(
+    x: Floats, before: Floats, *, perplexity: float, exaggeration: float, stay: float, seed: int
+) -> Floats:
     """Return the map (N, 2) of the same instances at another checkpoint, near the former map.
 
     The descent starts from the former map, in a small size. It minimises the divergence of t-SNE
@@ -61,15 +74,15 @@ def next_frame(x: Floats, before: Floats, *, perplexity: float, stay: float, see
     the way of a point between two frames have no meaning, as in any t-SNE.
 
     With `stay` = 0, in nats, points only start at their former coordinates. If nothing can be
-    compiled, scikit-learn maps without the penalty. If all rows of (N, D) are equal, the map is
-    `before`.
+    compiled, scikit-learn maps without penalty and exaggeration. If all rows of (N, D) are equal,
+    the map is `before`.
     """
     if (x == x[0]).all():
         return before
     if len(x) < FEWEST:
         return laid_on(project(x, common_basis(x)), before)
     if not before.any():  # all were equal until now
-        return first_frame(x, perplexity=perplexity, seed=seed)
+        return first_frame(x, perplexity=perplexity, exaggeration=exaggeration, seed=seed)
     with one_thread():
         x, perplexity = prepared(x, 0), fitting_perplexity(perplexity, len(x))
         start = SHRUNK * (before - before.mean(axis=0))
@@ -79,11 +92,11 @@ def next_frame(x: Floats, before: Floats, *, perplexity: float, stay: float, see
             )
         else:
             neighbors = n_neighbors("auto", perplexity, len(x))
-            y = _descent(affinities(x, neighbors, perplexity), start, stay)
+            y = _descent(affinities(x, neighbors, perplexity), start, exaggeration, stay)
     return laid_on(y, before)
 
 
-def _descent(p: Affinities, start: Floats, stay: float) -> Floats:
+def _descent(p: Affinities, start: Floats, late: float, stay: float) -> Floats:
     """Return the map (N, 2) that is reached from a start, see `next_frame`."""
     y = np.array(start.T, dtype=np.float32, order="C")  # (2, N): a copy
     held = y / np.float32(SHRUNK)
@@ -91,7 +104,7 @@ def _descent(p: Affinities, start: Floats, stay: float) -> Floats:
     pace = np.float32(learning_rate(len(start)))
     size = float(np.square(held, dtype=np.float64).sum())
     spring = np.float32(min(stay / size, STIFFEST / float(pace)))
-    phases = ((LOOSENING, EXAGGERATION, 0.5), (SETTLING, 1.0, 0.8))
+    phases = ((LOOSENING, EXAGGERATION, 0.5), (SETTLING, late, 0.8))
     for iterations, exaggeration, momentum in phases:
         update, gains = np.zeros_like(y), np.ones_like(y)
         for _ in range(iterations):

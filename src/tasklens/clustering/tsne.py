@@ -57,7 +57,14 @@ def n_neighbors(neighbors: Neighbors, perplexity: float, n: int) -> int:
 
 
 def tsne(
-    x: Floats, *, perplexity: float, neighbors: Neighbors, max_iter: int, pca: int, seed: int
+    x: Floats,
+    *,
+    perplexity: float,
+    neighbors: Neighbors,
+    max_iter: int,
+    pca: int,
+    seed: int,
+    exaggeration: float = 1.0,
 ) -> Floats:
     """Embed finite points (N, D) in the plane: (N, 2) (van der Maaten and Hinton, JMLR 9, 2008).
 
@@ -67,7 +74,8 @@ def tsne(
     at least 1 and less than N, except that it is not used of one point; `max_iter` is at least 250.
     With `neighbors` "auto", affinities are kept of 3 `perplexity` + 1 neighbours of each point
     (van der Maaten, JMLR 15, 2014); with "all", of all. Only `pca` principal components are kept
-    before; 0 keeps all. If all rows are equal, the embedding is zero.
+    before; 0 keeps all. After the early phase, the attraction is multiplied by `exaggeration`;
+    scikit-learn has no such factor. If all rows are equal, the embedding is zero.
     """
     # One thread: with several threads sums round differently, and the descent amplifies this.
     with one_thread():
@@ -81,7 +89,7 @@ def tsne(
                 x, perplexity=perplexity, method=method, max_iter=max_iter, seed=seed
             )
         p = affinities(x, n_neighbors(neighbors, perplexity, n), float(perplexity))
-        return descent(p, pca_start(x, seed), max_iter)
+        return descent(p, pca_start(x, seed), max_iter, exaggeration)
 
 
 def prepared(x: Floats, pca: int) -> Floats:
@@ -109,15 +117,18 @@ def learning_rate(n: int) -> float:
     return max(n / EXAGGERATION / 4, 50.0)
 
 
-def descent(p: Affinities, start: Floats, max_iter: int) -> Floats:
-    """Return the embedding (N, 2) that is reached from `start`, (N, 2)."""
+def descent(p: Affinities, start: Floats, max_iter: int, late: float = 1.0) -> Floats:
+    """Return the embedding (N, 2) that is reached from `start`, (N, 2).
+
+    `late` is the exaggeration after the early phase.
+    """
     y = np.array(start.T, dtype=np.float32, order="C")  # (2, N): a copy
     update, gains = np.zeros_like(y), np.ones_like(y)
     rate = learning_rate(len(start))
     exploring, finished = True, False
     iteration, best, best_at = 0, math.inf, 0
     while not finished:
-        exaggeration, momentum = (EXAGGERATION, 0.5) if exploring else (1.0, 0.8)
+        exaggeration, momentum = (EXAGGERATION, 0.5) if exploring else (late, 0.8)
         steps = min(CHECK, max_iter - iteration)
         loss, norm = kernels.descend(*p, y, update, gains, steps, exaggeration, momentum, rate)
         iteration += steps

@@ -23,9 +23,13 @@ def install_command(extra: str) -> str:
 
 
 def import_extra(library: str, user: str = "this") -> Any:
-    """Import a library of an extra; InputError, which names its user, if it is not installed."""
+    """Import a library of an extra, or a module of it by its whole name.
+
+    InputError, which names the user, if it is not installed.
+    """
+    name, library = library, library.partition(".")[0]
     try:
-        return importlib.import_module(library)
+        return importlib.import_module(name)
     except ImportError as error:
         raise InputError(
             f"{user} needs {library}, which is not installed: "

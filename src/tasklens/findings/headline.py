@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 SORTED, IN_PART = 0.8, 0.5
 #: What a layer sorts, by split of a training run.
 SORTED_THINGS = {
-    TRAIN: "pairs that training had",
-    PAIRS: "pairs that training never had",
-    INSTRUCTIONS: "instructions that training never had",
+    TRAIN: "the pairs of training",
+    PAIRS: "unseen pairs of instruction and input",
+    INSTRUCTIONS: "unseen instructions",
 }
 #: Findings that compare the best layer with controls, of a series and of one model.
 AGAINST_CONTROLS = ("not from the inputs", "above the controls")
@@ -57,7 +57,8 @@ def headline_of(verdict: "Verdict", runs: Sequence[Curves], stage: str = "") -> 
         return Headline(f"Not tested: {in_part.note or 'the best layer has no ARI'}.", "not tested")
     names = [layer for layer in runs[0].layers if layer in layers]
     best = f"the best layer, {' or '.join(names)},"
-    layer = f"layer {names[0]}" if len(names) == 1 else best
+    begun = stage or runs[0].is_series
+    layer = best if names[1:] else names[0] if begun else f"layer {names[0]}"
     things, number = _things(runs, split), _number(in_part, runs)
     if sorts.verdict == "holds":
         text, short = f"{layer} sorts {things} by task ({number})", "sorts by task"
@@ -118,13 +119,14 @@ def _number(check: Check, runs: Sequence[Curves]) -> str:
 
 
 def _controls(verdict: "Verdict") -> str:
-    """Return what limits the statement: controls that are not far below the layer."""
+    """Return what limits the statement: a control that is not far below the layer."""
     (finding,) = (each for each in AGAINST_CONTROLS if each in verdict.findings)
-    return {
-        "holds": "",
-        "fails": ", but a control comes to at least half of that",
-        "undecided": ", and it is undecided whether all controls stay below half of that",
-    }[verdict.outcome(finding)]
+    outcome, check = verdict.outcome(finding), verdict.deciding(finding)
+    if outcome == "fails" and check:
+        control = check.rule.statistic.removeprefix("ARI of ").partition(", divided by")[0]
+        return f", but {control} comes to at least half of that"
+    undecided = ", and it is undecided whether all controls stay below half of that"
+    return undecided if outcome == "undecided" else ""
 
 
 def _use(verdict: "Verdict", runs: Sequence[Curves], split: str, *, is_positive: bool) -> str:
@@ -138,7 +140,7 @@ def _use(verdict: "Verdict", runs: Sequence[Curves], split: str, *, is_positive:
     followed = ""
     if follow is not None:
         followed = f"if a state is moved to another task's centroid, {follow} of the answers follow"
-        followed += f" (with random directions {floor})" if floor is not None else ""
+        followed += f" (random directions: {floor})" if floor is not None else ""
         followed += "" if on == split else f" on {visible(runs[0].split_names[on])}"
     (finding,) = USE
     outcome: Outcome = verdict.outcome(finding)

@@ -31,7 +31,7 @@ def fetching(name: str) -> Iterator[None]:
 
     Its bars would be in a log, too.
     """
-    utils = import_extra("huggingface_hub").utils
+    utils = import_extra("huggingface_hub.utils")
     if shows_bars() or utils.are_progress_bars_disabled():
         yield
         return

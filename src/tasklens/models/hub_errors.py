@@ -20,8 +20,7 @@ class HubError(InputError):
 
 def hub_reason(error: BaseException) -> str:
     """Return why the hub did not give something, after its name in a message."""
-    hub = import_extra("huggingface_hub")
-    errors: Any = hub.errors
+    errors: Any = import_extra("huggingface_hub.errors")
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
         return f"is not in the cache, and {hub_reason(error.__cause__)}"
     status = getattr(getattr(error, "response", None), "status_code", None)
@@ -35,7 +34,10 @@ def hub_reason(error: BaseException) -> str:
         return "is not on the hub, or is private: check the name, or set HF_TOKEN"
     if status in _BY_STATUS:
         return _BY_STATUS[status]
-    kind, endpoint = type(error).__name__.lower(), hub.constants.ENDPOINT
+    kind, endpoint = (
+        type(error).__name__.lower(),
+        import_extra("huggingface_hub.constants").ENDPOINT,
+    )
     if status is not None:
         reason = f"it answers with the error {status}; try again later"
     elif "timeout" in kind:

@@ -4,18 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.patheffects import withStroke
 
 from tasklens.report.end_labels import End, label_ends
 from tasklens.report.figure1_panels import Lines, states_in
-from tasklens.report.layer_looks import LABELS, SHUFFLED, STYLES, by_importance, line_look
+from tasklens.report.layer_looks import EDGE, LABELS, SHUFFLED, STYLES, by_importance, line_look
 from tasklens.report.step_axis import step_axis
 from tasklens.report.style import state_axis
 from tasklens.scoring.score_table import CONTROLS, NO_STEP
 
 BAND_ALPHA = 0.12
-#: A white edge, so that a control is seen on bands and across other lines.
-EDGE = [withStroke(linewidth=2.2, foreground="white", alpha=0.8)]
 
 
 def draw_panel(ax: Axes, lines: Lines, states: Sequence[str], steps: Sequence[int]) -> None:

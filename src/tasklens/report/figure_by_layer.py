@@ -16,6 +16,7 @@ from tasklens.core.errors import InputError
 from tasklens.data.names import UNTRAINED
 from tasklens.findings.curves import Curves
 from tasklens.findings.measurement import measured
+from tasklens.report.layer_looks import EDGE, STYLES
 from tasklens.report.layout import add_legend
 from tasklens.report.style import (
     IN_TITLE,
@@ -53,11 +54,11 @@ SPLITS = (
 CONTROLS = {
     "each family": Look(PALETTE[0], "-", "", 0.4),
     "untrained twin": Look("0.45", "-", "x", 1.0),
-    "embed": Look(PALETTE[4], ":", "", 1.2),
-    "bag of tokens": Look("0.55", "--", "", 0.8),
-    "prompt's length": Look("0.55", "-", "", 0.8),
+    "embed": Look(STYLES["embed"]["color"], ":", "", 1.2),
+    "bag of tokens": Look("0.35", "--", "", 0.9),
+    "prompt's length": Look("0.35", "-", "", 0.9),
     "input's class": Look("0.2", (0, (1, 3)), "", 1.2),
-    "commonest task": Look("0.2", (0, (6, 2)), "", 0.8),
+    "commonest task": Look("0.2", (0, (4, 1, 1, 1)), "", 0.9),
 }
 #: The controls that need no model, by their labels.
 WITHOUT_MODEL = {
@@ -166,7 +167,7 @@ def _draw_controls(
     lines |= {label: [level] * len(states) for label, level in levels.items()}
     lines = {label: y for label, y in lines.items() if np.isfinite(y).any()}
     for label, y in lines.items():
-        ax.plot(y, zorder=1.5, **line_style(CONTROLS[label], len(states)))
+        ax.plot(y, zorder=2.5, path_effects=EDGE, **line_style(CONTROLS[label], len(states)))
     for family in curves.families:
         y = means_of(family, at, states, curves.split_names[split], scores)
         if np.isfinite(y).any():

@@ -25,6 +25,7 @@ from tasklens.report.figure_by_layer import (
     means_of,
     number_of,
 )
+from tasklens.report.layer_looks import EDGE
 from tasklens.report.style import (
     IN_TITLE,
     PALETTE,
@@ -131,7 +132,7 @@ def _draw_controls(
         level = float(curves.controls[split, "control:symbols"][0])
         lines["bag of tokens"] = [level] * len(states)
     for label, y in lines.items():
-        ax.plot(y, zorder=1.5, **line_style(CONTROLS[label], len(states)))
+        ax.plot(y, zorder=2.5, path_effects=EDGE, **line_style(CONTROLS[label], len(states)))
     return {label: CONTROLS[label] for label in lines}
 
 

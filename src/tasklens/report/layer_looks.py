@@ -5,6 +5,7 @@ from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
+from matplotlib.patheffects import withStroke
 
 SHUFFLED = "control:shuffled"
 #: Names of what is no hidden state: whole, and short at the end of a line.
@@ -14,6 +15,8 @@ LABELS = {
     "control:symbols": ("control: bag of symbols", "symbols"),
     SHUFFLED: ("control: shuffled labels", "shuffled"),
 }
+#: A white edge, so that a control is seen on bands and across other lines.
+EDGE = [withStroke(linewidth=2.2, foreground="white", alpha=0.8)]
 CONTROL: dict[str, Any] = {"color": "0.35", "linewidth": 0.9}
 STYLES: dict[str, dict[str, Any]] = {
     "wte": {"color": "#5a7d00", "linestyle": ":", "marker": "x", "linewidth": 1.2},

@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tasklens.core.errors import InputError
-from tasklens.report.style import drawable, figure_of, name_entries, new_figure, room
+from tasklens.report.style import drawable, figure_of, name_entries, new_figure, room, text_scale
 
 #: Inches: height of a row of the legend.
 LEGEND_ROW = 0.14
 #: The part of a figure's width that a legend has, so that a narrower figure contains it, too.
-PART = 0.7
+PART = 0.75
 
 
 def panels_of(
@@ -52,18 +52,19 @@ def add_legend(
     """
     if not handles:
         return
-    columns = legend_columns(labels, most, figure.get_figwidth())
+    scale = text_scale()
+    columns = legend_columns(labels, most, figure.get_figwidth() / scale)
     look: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "handlelength": 2.8}
     look |= {"columnspacing": 1.4, "labelspacing": 0.25, "borderpad": 0.2}
     name_entries(figure.legend(handles, ["" for _ in labels], **look), labels)
     rows = -(-len(handles) // columns)
-    figure.set_figheight(figure.get_figheight() + 0.06 + LEGEND_ROW * rows)
+    figure.set_figheight(figure.get_figheight() + scale * (0.06 + LEGEND_ROW * rows))
 
 
 def legend_columns(labels: Sequence[str], most: int, wide: float) -> int:
     """Return the number of columns of a legend that fit into a part of a width in inches."""
     for n in range(min(most, len(labels)), 1, -1):
         columns = [[drawable(name) for name in part] for part in np.array_split(labels, n)]
-        if sum(0.6 + room(names) for names in columns) <= PART * wide:
+        if sum(0.5 + room(names) for names in columns) <= PART * wide:
             return n
     return 1

@@ -13,6 +13,7 @@ from tasklens.core.errors import InputError
 from tasklens.data.instances import split_title
 from tasklens.data.names import find_position
 from tasklens.report.layout import add_legend
+from tasklens.report.matrices import COLORS, draw_scale
 from tasklens.report.style import (
     IN_TITLE,
     PALETTE,
@@ -81,7 +82,7 @@ def phase_diagram(
     below, beside = _room_below(across), max(0, room(down) - 0.4)
     panel = max(1.7, 0.3 + 0.42 * len(columns)) if is_range else 1.7
     high = (0.4 if is_range else 0.32) * len(lines)
-    figure = new_figure(1.0 + panel * len(MAPS) + beside, 0.9 + high + below, "constrained")
+    figure = new_figure(1.4 + panel * len(MAPS) + beside, 0.9 + high + below, "constrained")
     axes = figure.subplots(1, len(MAPS), sharey=True)
     for i, (ax, (name, title)) in enumerate(zip(axes, MAPS.items(), strict=True)):
         values = np.full((len(lines), len(columns)), np.nan)
@@ -89,20 +90,21 @@ def phase_diagram(
             each = [r[name] for r in cells[lines[a], columns[b]]]
             if each:
                 values[a, b] = np.mean(each)
-                color = "white" if values[a, b] < 0.6 else "black"
+                color = "white" if values[a, b] < 0.46 else "black"
                 above = 0.14 * (len(each) > 1)
                 center: Any = {"ha": "center", "va": "center", "color": color}
                 ax.text(b, a + above, f"{values[a, b]:.2f}", **center)
                 if above:
                     ends = f"{min(each):.2f}\u2013{max(each):.2f}"
                     ax.text(b, a - 0.24, ends, fontsize=5 * text_scale(), **center)
-        ax.imshow(values, origin="lower", vmin=0, vmax=1, cmap="viridis", aspect="auto")
+        ax.imshow(values, origin="lower", vmin=0, vmax=1, cmap=COLORS, aspect="auto")
         ax.set_title(f"({ascii_lowercase[i]}) {title}")
         ax.set_xticks(range(len(across)), across, rotation=90 if below else 0)
         ax.set_yticks(range(len(down)), down)
         ax.tick_params(length=0)
         ax.set_xlabel(drawable(x, IN_TITLE))
     axes[0].set_ylabel(drawable(y, IN_TITLE))
+    draw_scale(figure, axes, "ARI, accuracy")
     heading = _heading(points, split, position)
     if is_range:
         heading += f"; means and ranges over {_runs_of(cells.values())}"

@@ -24,6 +24,7 @@ from tasklens.scoring.cluster_tracking import Followed
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float32]
+Doubles: TypeAlias = npt.NDArray[np.float64]
 Map: TypeAlias = Literal["tsne", "pca", "centroids"]
 
 PLANES: tuple[Plane, ...] = ("pca", "centroids")
@@ -46,6 +47,9 @@ class ReportSettings(SettingsBase, affects="report"):
     """Largest number of points per split; of more instances, a random choice is shown."""
     perplexity: Annotated[float, Field(ge=2, allow_inf_nan=False)] = 30.0
     """Effective number of neighbours in the t-SNE map; at most a third of the points."""
+    exaggeration: Annotated[float, Field(ge=1, le=12)] = 1.5
+    """Factor of the attraction of neighbours in the t-SNE map; above 1, gaps between groups are
+    wider. From about 2 on, the map keeps fewer neighbours."""
     stay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """Strength of the spring to a point's coordinates at the checkpoint before, in nats. If all
     points move by the map's radius, the cost is half of this. With 0, points only start there."""
@@ -66,9 +70,9 @@ class SplitView:
     """Whether each answer is right, (S, N); None if no output is known."""
     maps: Mapping[tuple[Map, str], Floats]
     """Coordinates of the points, (S, N, 2), by map and hidden state."""
-    shown_variance: Mapping[tuple[Map, str], npt.NDArray[np.float64]]
+    shown_variance: Mapping[tuple[Map, str], Doubles]
     """The share of the variance that a plane shows, (S,), by map and hidden state."""
-    shown_between: Mapping[str, npt.NDArray[np.float64]]
+    shown_between: Mapping[str, Doubles]
     """The share of the variance between tasks that the map "centroids" shows, (S,), by hidden
     state."""
     assigned: Mapping[str, Ints]
@@ -121,9 +125,9 @@ class TaskOverview:
     """The K measured tasks."""
     sizes: Mapping[str, int]
     """Numbers of tasks, instructions, inputs and so on, each by what is counted."""
-    same_output: npt.NDArray[np.float64] | None
+    same_output: Doubles | None
     """The share of common inputs that each two tasks map to the same output, (K, K)."""
-    same_symbols: npt.NDArray[np.float64]
+    same_symbols: Doubles
     """The cosine of the mean counts of symbols, or tokens, of each two tasks, (K, K)."""
 
 

@@ -185,6 +185,7 @@ def _shown(run: Run, split: str, family: str) -> Shown:
         measure=settings.measure,
         regressors=(),
         perplexity=settings.report.perplexity,
+        exaggeration=settings.report.exaggeration,
         stay=settings.report.stay,
         task=run.instances(split).of_family(family).instances.task[points],
         fit=_rows(run, first, family),

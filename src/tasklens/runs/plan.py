@@ -227,7 +227,14 @@ def _time_frame(settings: TrainingRunSettings) -> Seconds:
     report = settings.report
 
     def work() -> None:
-        next_frame(x, before, perplexity=report.perplexity, stay=report.stay, seed=0)
+        next_frame(
+            x,
+            before,
+            perplexity=report.perplexity,
+            exaggeration=report.exaggeration,
+            stay=report.stay,
+            seed=0,
+        )
 
     work()  # which compiles
     return _timed(work)

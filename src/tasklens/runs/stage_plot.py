@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 from matplotlib.figure import Figure
+from matplotlib.style import context
 
 from tasklens.core.errors import InputError
 from tasklens.core.progress import inform, progress
@@ -43,26 +44,35 @@ def plot(run: Run) -> None:
     """
     run.need("measure")
     directory = run.directory
+    if run.settings.figure.style == "paper" and not run.is_series:
+        raise InputError(
+            f"figure.style = 'paper': should be 'default', since {run.name} is no series of "
+            "checkpoints through training"
+        )
     with directory.stage("plot", run.inputs("plot")) as finish:
         if finish is None:
             return
-        with progress("plot"):
-            scores, settings = run.score_table(), run.settings.figure
-            figures = [figure1(scores, settings) if run.is_series else _of_layers(run)]
-            if any(name.startswith("block") for name in run.state_names):
-                first = next(iter(run.splits))
-                figures.append(
-                    figure2(scores, run.unseen, first, settings.position, steps=run.is_series)
-                )
-            if run.has_layers and directory.mark("interventions") is not None:
-                curves = run.curves()  # an InputError of damaged files leaves the stage unfinished
-                try:
-                    figures.append(figure3(curves, run.unseen))
-                except InputError as error:
-                    inform(f"no Figure 3: {error}")
+        # Files are the same whatever the user set in Matplotlib.
+        with progress("plot"), context("default"):
             paths = []
-            for number, figure in enumerate(figures, 1):
+            for number, figure in enumerate(_figures(run), 1):
                 for suffix in FORMATS:
                     paths.append(directory.figure(suffix, number))
                     directory.write(paths[-1], render(figure, suffix))
         finish(paths)
+
+
+def _figures(run: Run) -> list[Figure]:
+    """Return the figures of a run."""
+    scores, settings = run.score_table(), run.settings.figure
+    figures = [figure1(scores, settings) if run.is_series else _of_layers(run)]
+    if any(name.startswith("block") for name in run.state_names):
+        first = next(iter(run.splits))
+        figures.append(figure2(scores, run.unseen, first, settings.position, steps=run.is_series))
+    if run.has_layers and run.directory.mark("interventions") is not None:
+        curves = run.curves()  # an InputError of damaged files leaves the stage unfinished
+        try:
+            figures.append(figure3(curves, run.unseen))
+        except InputError as error:
+            inform(f"no Figure 3: {error}")
+    return figures

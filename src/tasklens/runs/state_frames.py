@@ -39,6 +39,7 @@ class Shown:
     regressors: Sequence[Regressors]
     """What is taken out of the states first."""
     perplexity: float
+    exaggeration: float
     stay: float
     task: Ints
     """The tasks of the points, (N,)."""
@@ -67,7 +68,18 @@ class Shown:
 
     def next(self, x: Floats, before: Floats, seed: int) -> Floats:
         """Return the map (N, 2) that starts from another one."""
-        return next_frame(x, before, perplexity=self.perplexity, stay=self.stay, seed=seed)
+        return next_frame(
+            x,
+            before,
+            perplexity=self.perplexity,
+            exaggeration=self.exaggeration,
+            stay=self.stay,
+            seed=seed,
+        )
+
+    def first(self, x: Floats, seed: int) -> Floats:
+        """Return the map (N, 2) that starts from no other."""
+        return first_frame(x, perplexity=self.perplexity, exaggeration=self.exaggeration, seed=seed)
 
 
 class StateFrames(NamedTuple):
@@ -108,7 +120,7 @@ def first_frames(
         if frames:
             frames.append(shown.next(x, frames[-1], seed))
         else:
-            frames.append(first_frame(x, perplexity=shown.perplexity, seed=seed))
+            frames.append(shown.first(x, seed))
     return frames
 
 

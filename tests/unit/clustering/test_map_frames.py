@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.linalg import orthogonal_procrustes
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
+from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 
 from tasklens.clustering import numba_compile
@@ -51,11 +52,11 @@ def moved(y: Floats, before: Floats) -> float:
 
 
 def first_map(x: Floats, seed: int = 1) -> Floats:
-    return first_frame(x, perplexity=30, seed=seed)
+    return first_frame(x, perplexity=30, exaggeration=1.5, seed=seed)
 
 
-def next_map(x: Floats, before: Floats, stay: float = 1) -> Floats:
-    return next_frame(x, before, perplexity=30, stay=stay, seed=1)
+def next_map(x: Floats, before: Floats, stay: float = 1, exaggeration: float = 1.5) -> Floats:
+    return next_frame(x, before, perplexity=30, exaggeration=exaggeration, stay=stay, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -90,13 +91,29 @@ def test_the_stronger_the_hold_the_less_they_move(first: Floats) -> None:
 
 def test_neighbours_are_kept_as_well_as_in_a_new_map() -> None:
     x = grouped(AFTER, distance=1.0, noise="other noise")
-    before = first_map(grouped(BEFORE, distance=1.0))
+    before = first_frame(grouped(BEFORE, distance=1.0), perplexity=30, exaggeration=1, seed=1)
     anew = tsne(x, perplexity=30, neighbors="auto", max_iter=1000, pca=0, seed=2)
     kept, fresh, chance = (
-        trustworthiness(x, y, n_neighbors=10) for y in (next_map(x, before), anew, before)
+        trustworthiness(x, y, n_neighbors=10)
+        for y in (next_map(x, before, exaggeration=1), anew, before)
     )
     assert fresh > chance + 0.3
     assert kept > fresh - 0.02
+
+
+def test_exaggeration_widens_gaps_and_keeps_neighbours() -> None:
+    x = grouped(AFTER, distance=2.0, noise="other noise")
+    before = first_map(grouped(BEFORE, distance=2.0))
+    maps = [next_map(x, before, exaggeration=factor) for factor in (1.0, 1.5, 3.0)]
+    gaps = [silhouette_score(y, AFTER) for y in maps]
+    assert gaps[0] + 0.03 < gaps[1] < gaps[2] - 0.03
+    kept = [trustworthiness(x, y, n_neighbors=10) for y in maps]
+    assert kept[1] > kept[0] - 0.02
+    first = [first_frame(x, perplexity=30, exaggeration=factor, seed=1) for factor in (1.0, 3.0)]
+    assert first[0].tobytes() == (
+        tsne(x, perplexity=30, neighbors="auto", max_iter=1000, pca=0, seed=1).tobytes()
+    )
+    assert silhouette_score(first[1], AFTER) > silhouette_score(first[0], AFTER) + 0.03
 
 
 def test_what_is_left_of_a_turn_is_taken_back(first: Floats) -> None:

@@ -1,8 +1,10 @@
 """The pages as a site: nothing of it is elsewhere, each name and each page has a place in it."""
 
+import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import tasklens as tl
@@ -72,7 +74,7 @@ def test_no_picture_of_a_page_is_elsewhere() -> None:
 
 def test_each_public_name_is_in_the_reference_once() -> None:
     text = "".join(page.read_text() for page in sorted((DOCS / "reference/api").glob("*.md")))
-    names = re.findall(r"^\.\. auto(?:function|class):: (\w+)$", text, re.MULTILINE)
+    names = re.findall(r"^\.\. auto(?:function|class):: (\w+)(?:\(.*\))?$", text, re.MULTILINE)
     assert sorted(names) == sorted(tl.__all__), "docs/reference/api has a page per group"
 
 
@@ -102,3 +104,47 @@ def test_links_lead_to_a_file_and_a_heading() -> None:
                 assert anchor in map(slug, headings), f"{page.name}: {target}#{anchor}"
                 count += 1
     assert count > 10
+
+
+NAMED = re.compile(r"(?<![\w/.])docs/[\w/-]+\.(?:md|py|toml|csv|png|ipynb)\b")
+
+
+def test_files_that_code_and_messages_name_exist() -> None:
+    folders = ("src", "docs", "benchmarks", "examples")
+    files = [ROOT / "Makefile", *(path for name in folders for path in (ROOT / name).rglob("*"))]
+    named = {
+        name
+        for path in files
+        if path.suffix in ("", ".py", ".toml", ".sh", ".md", ".ipynb") and path.is_file()
+        for name in NAMED.findall(path.read_text(encoding="utf-8", errors="replace"))
+    }
+    assert len(named) > 30
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+#: What the README states, and what states it on a page of results.
+STATED = {
+    "the best layer ends at an ARI of 0.99": ("reproduction", "saturation 0.99 ["),
+    "The embedding stays at 0.06": ("reproduction", "baseline 0.06 ["),
+    "untrained networks at 0.16 at most": ("reproduction", "networks are at 0.16 at most"),
+    "of the answers in `block5` and 2 % in `block6`": (
+        "interventions",
+        "the answers in `block5` and 2 % in `block6`",
+    ),
+    "an ARI of 0.85 in block 21": ("pretrained", "0.85 in block 21"),
+    "are in no cluster of their task (ARI 0.03)": ("reproduction", "ARI of the best layer 0.03 ("),
+}
+
+
+def test_the_readme_states_what_the_results_state() -> None:
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    for sentence, (page, source) in STATED.items():
+        assert sentence in readme
+        assert source in " ".join((DOCS / f"results/{page}.md").read_text().split()), sentence
+    results = readme.partition("## What it found")[2].partition("## Carrying on")[0]
+    numbers = re.findall(r"\b\d\.\d\d\b|\b\d+ %", results)
+    assert numbers == re.findall(r"\b\d\.\d\d\b|\b\d+ %", " ".join(STATED)), "each is in the list"
+    verdict = json.loads((DOCS / "data/scores/verdict.json").read_text())
+    verdicts = Counter(finding["verdict"] for finding in verdict["findings"])
+    assert verdicts == {"holds": 4, "undecided": 4}
+    assert "Four of eight findings hold in three runs, and four are undecided" in results

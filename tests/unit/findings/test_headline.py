@@ -13,7 +13,7 @@ from tasklens.findings.curves import Curves, curves_of_table
 from tasklens.findings.verdict import judge
 from tasklens.findings.verdict_text import headline_text
 
-PAIRS = "pairs that training never had"
+PAIRS = "unseen pairs of instruction and input"
 UNTESTED = "; whether the models use this was not tested."
 FOLLOW = "if a state is moved to another task's centroid"
 
@@ -31,10 +31,10 @@ def planted(scale: float = 1.0, **options: object) -> list[Curves]:
 @pytest.mark.parametrize(
     ("scale", "begin", "short"),
     [
-        (1.0, f"From step 1,000 on, layer block6 sorts {PAIRS} by task (ARI 0.86 [", "sorts by"),
+        (1.0, f"From step 1,000 on, block6 sorts {PAIRS} by task (ARI 0.86 [", "sorts by"),
         (
             0.75,
-            f"From step 800 on, layer block6 sorts {PAIRS} by task only in part (ARI",
+            f"From step 800 on, block6 sorts {PAIRS} by task only in part (ARI",
             "in part",
         ),
         (
@@ -66,7 +66,7 @@ def test_the_step_is_the_first_from_which_on_every_run_is_above_the_threshold() 
         key: np.where(np.arange(y.shape[1]) < y.shape[1] - 1, 0.1, y)
         for key, y in runs[0].ari.items()
     }
-    begin = "At the last checkpoint, step 1,600, layer block6 sorts "
+    begin = "At the last checkpoint, step 1,600, block6 sorts "
     assert headline([replace(runs[0], ari=low), *runs[1:]]).startswith(begin)
 
 
@@ -88,15 +88,14 @@ def test_runs_that_differ_are_undecided_and_name_each_best_layer() -> None:
 
 def test_controls_that_are_not_far_below_are_named() -> None:
     high = {"control:length": 0.7, "control:symbols": 0.2, "control:input": 0.0}
-    assert ", but a control comes to at least half of that; whether" in headline(
-        planted(controls=high)
-    )
+    limit = ", but the instruction's length comes to at least half of that; whether"
+    assert limit in headline(planted(controls=high))
     assert "undecided whether all controls stay below half" in headline(planted(controls={}))
 
 
 def test_the_sentence_mentions_that_nothing_was_held_out() -> None:
     text = headline(planted(splits=("train_subset",)))
-    assert "sorts pairs that training had by task" in text
+    assert "sorts the pairs of training by task" in text
     assert "; nothing was tested on unseen data; " in text
 
 
@@ -115,7 +114,7 @@ def test_use_is_stated_with_the_answers_that_follow_and_those_of_random_directio
 
     text = headline([with_effects(curves, effects) for curves in planted()])
     assert expected in text
-    assert text.endswith("(with random directions 1 %).")
+    assert text.endswith("(random directions: 1 %).")
     low = headline([with_effects(curves, effects) for curves in planted(0.3)])
     assert f"; {FOLLOW}, " in low
     assert "use it" not in low, "there are no clusters that could be used"
@@ -153,7 +152,7 @@ def test_each_stage_of_a_model_has_its_sentence() -> None:
     verdict = judge([planted_stages()])
     assert verdict.headline == verdict.stages["dpo"].headline
     lines = headline_text(verdict).splitlines()
-    begins = ["In base, the best layer, ", "In sft, layer block2 ", "In dpo, layer block2 "]
+    begins = ["In base, the best layer, ", "In sft, block2 ", "In dpo, block2 "]
     assert [line.startswith(b) for line, b in zip(lines, begins, strict=True)] == [True] * 3
     assert verdict.stages["base"].title.startswith("base: block1 does not sort by task")
 

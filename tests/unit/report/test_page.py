@@ -1,6 +1,7 @@
 """The data of a page are those of the view and of the verdict, read by independent code."""
 
 import dataclasses
+import html
 import json
 from html.parser import HTMLParser
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from hostile import HOSTILE
 from packed import unpacked
 from planted import planted_table
+from planted_model import planted_model
 from tasklens.core.seeds import stream
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.rules import FINDINGS
@@ -151,6 +153,36 @@ def test_a_verdict_has_thresholds_as_text() -> None:
         assert plain["value"] == pytest.approx(check.value, abs=0.001)
     assert {timing["split"] for timing in data["half way"]} == {"val_subset"}
     assert json.loads(script_json(data)) == data
+
+
+def test_each_finding_has_the_number_that_decides_it() -> None:
+    verdict = judge(curves_of_table(planted_table()))
+    for finding in verdict_data(verdict)["findings"]:
+        check = verdict.deciding(finding["finding"])
+        assert check is not None
+        deciding = finding["deciding"]
+        number, relation, limit = deciding["number"].split(maxsplit=2)
+        assert float(number) == pytest.approx(check.value, abs=0.0051)
+        assert relation in "<>" or limit == check.rule.threshold
+        assert deciding["interval"] == f"[{check.low:z.2f}, {check.high:z.2f}]"
+        assert (deciding["split"], deciding["statistic"]) == (check.split, check.rule.statistic)
+    judged = judge([planted_model(splits=1)])
+    by_name = {each["finding"]: each["deciding"] for each in verdict_data(judged)["findings"]}
+    assert by_name["unseen data"] is None, "nothing was held out"
+
+
+def test_the_result_is_the_title_and_the_description_of_the_page() -> None:
+    verdict = judge(curves_of_table(planted_table()))
+    view = dataclasses.replace(planted_view(), run="<a & b>")
+    one, two = (
+        page([[view]] * n, [verdict] * n, "tasklens report").decode().partition("<style>")[0]
+        for n in (1, 2)
+    )
+    assert f"<title>&lt;a &amp; b&gt;: {verdict.title} (tasklens)</title>" in one
+    assert f'<meta name="description" content="{html.escape(verdict.headline)}">' in one
+    title = "&lt;a &amp; b&gt;, &lt;a &amp; b&gt; (tasklens)"
+    assert f"<title>{title}</title>" in two, "several verdicts have no common result"
+    assert verdict_data(verdict)["headline"] == verdict.headline != ""
 
 
 # --- Arrays ---

@@ -83,6 +83,8 @@ GRID = table(
 def test_four_maps_over_two_settings() -> None:
     figure = phase_diagram(GRID, "model.n_layer", "train.rate")
     panels = drawn(figure)
+    *panels, scale = panels
+    assert scale.get_ylabel() == "ARI, accuracy"
     assert [title(ax) for ax in panels] == [
         *("(a) final ARI", "(b) peak ARI", "(c) final ARI, last block", "(d) accuracy")
     ]

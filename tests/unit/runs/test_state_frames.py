@@ -21,6 +21,7 @@ def test_maps_are_of_the_states_as_they_are_clustered(tmp_path: Path) -> None:
             measure=measure,
             regressors=given,
             perplexity=5,
+            exaggeration=1.5,
             stay=1,
             task=task[40:][points],
             fit=splits["kept"],

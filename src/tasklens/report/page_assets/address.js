@@ -50,6 +50,10 @@ const IN_ADDRESS = {
     write: ({ k, x, y }) => [k, x, y].map((value) => +value.toFixed(3)).join(),
     read: (text) => { const [k, x, y] = numbersOf(text); return [k, x, y].every(Number.isFinite) ? withinLimits({ k, x, y }) : undefined; },
   },
+  beside: { // state|step|run: the step is empty if it is that of the first map
+    write: (beside) => (beside === null ? "" : [beside.state, beside.step === null ? "" : stepNames(runNow(beside.run))[beside.step], IN_ADDRESS.run.write(beside.run)].join("|")),
+    read: (text) => unlessEmpty(text, besideOf(text), besideOf(text)),
+  },
   fit: flag,
   names: flag,
   wrong: flag,
@@ -61,8 +65,16 @@ const IN_ADDRESS = {
   theme: oneOf(() => ["", "light", "dark"]),
 };
 
-/** Return the checkpoints of the shown run as they are written: training steps or names of models. */
-const stepNames = () => theRun().step_names ?? theRun().steps.map(String);
+/** Return the checkpoints of a run, by default the shown one, as they are written: training steps or names of models. */
+const stepNames = (run = theRun()) => run.step_names ?? run.steps.map(String);
+
+/** Return what a second map shows by its text in the address; null if the page does not have it. */
+function besideOf(text) {
+  const [state, step, ...name] = text.split("|"), run = IN_ADDRESS.run.read(name.join("|")), other = run === undefined ? null : runNow(run);
+  const at = step === "" ? null : stepNames(other ?? theRun()).indexOf(step);
+  if (!other?.states.includes(state) || at === -1) return null;
+  return { run, split: Math.max(0, other.splits.findIndex(({ name: each }) => each === theSplit().name)), state, step: at };
+}
 
 let usual = null; // the texts of the first choices, which an address leaves out
 

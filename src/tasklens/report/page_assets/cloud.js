@@ -27,7 +27,8 @@ class Cloud {
   /**
    * `shown` returns what is drawn, {run, split, state}, a `step` if not that of `look.at`, and a `depth` if it is between
    * two hidden states; `radius` is that of a symbol in pixels of the page. If there is a method `over`, it paints over the
-   * points. With `zoomed`, it shows the part of the map that `look.zoom` names.
+   * points. With `zoomed`, it shows the part of the map that `look.zoom` names. A method `showsSame`
+   * returns whether its points are those of the large map.
    */
   constructor(canvas, shown, radius) {
     Object.assign(this, { canvas, shown, radius, seen: true, points: new Float32Array(0), arrays: null });
@@ -61,7 +62,7 @@ class Cloud {
     pen.clearRect(0, 0, width, height);
     if (!this.arrays?.[`${look.map}/${state}`]) return;
     this.margin = 3 * this.radius * ratio;
-    this.ofShown = run === look.run && split === look.split;
+    this.ofShown = this.showsSame?.() ?? (run === look.run && split === look.split);
     const next = depth === null ? state : runNow(run).states[Math.floor(depth) + 1] ?? state, part = depth === null ? 0 : depth % 1;
     this.symbolOf = (value) => symbolNumber(value, look.color, runNow(run), runNow(run).splits[split]);
     this.now = { state, next, at, part };

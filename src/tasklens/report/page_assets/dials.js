@@ -30,7 +30,8 @@ function readAri() {
 
 function readDecodability() {
   const metric = scoreAt("probe_task", look.step) === null ? "centroid_task" : "probe_task";
-  return { value: scoreAt(metric, look.step), beside: beginning(metric) };
+  const value = scoreAt(metric, look.step);
+  return value === null ? { value, beside: [], note: "not measured" } : { value, beside: beginning(metric) };
 }
 
 /** Read the effect of the shift, between those of random directions and of a real state of the other task. */

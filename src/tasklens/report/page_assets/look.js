@@ -35,6 +35,7 @@ const look = {
   together: "all", // scores are those of "all" runs, or of the run that is "shown"
   // Of several trained models the small maps are those of all models, side by side.
   multiples: story.runs[0].step_names?.filter((name) => name !== "untrained").length > 1 ? "steps" : "states",
+  beside: null, // what the second map shows, {run, split, state, step}; a step of null is that of the first map
   theme: "", // "light", "dark", or empty: as in the system
   wide: innerWidth, // width of the window; what depends on it is drawn again when it changes
   painted: 0, // how often the colours have changed

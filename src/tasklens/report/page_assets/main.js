@@ -36,6 +36,7 @@ watch(["step"], () => { if (theStage()) drawVerdict(); });
 setUpCloud();
 setUpDials();
 watch(["run", "position", "family", "split", "state", "step", "together"], drawDials);
+setUpBeside();
 setUpTools();
 watch(["run", "position", "split", "state", "step", "map", "color", "fit"], drawCloudTitle);
 watch(["run", "position", "split", "state", "step", "color", "lit"], drawLegend);
@@ -43,7 +44,7 @@ watch(["run", "position", "split"], drawMoveTargets);
 watch(["run", "position", "split", "state", "step", "map", "color", "lit", "marked", "target"], drawMovesNote);
 watch(["run", "position", "split", "multiples"], drawMultiples);
 watch(["run", "position", "split", "state", "step"], () => multiples.forEach((multiple) => multiple.refresh()));
-watch(["run", "position", "split", "state", "at", "depth", "map", "color", "fit", "names", "wrong", "lit", "marked", "selected", "zoom", "target", "multiples"], drawClouds);
+watch(["run", "position", "split", "state", "at", "depth", "map", "color", "fit", "names", "wrong", "lit", "marked", "selected", "zoom", "target", "multiples", "beside"], drawClouds);
 watchInSight("curves", ["run", "position", "state", "together"], drawCurves);
 watchInSight("curve-numbers-title", ["run", "position", "step", "together"], drawCurveNumbers);
 watchInSight("heat", ["run", "position", "split", "together"], drawHeat);
@@ -60,8 +61,12 @@ watch(["step", "state"], moveMarks);
 if (!addressGiven()) playOnce();
 
 addEventListener("resize", () => change({ wide: innerWidth }));
+matchMedia("print").addEventListener("change", () => { // paper is light, whatever the screen is; there are no frames
+  forgetColors();
+  for (const cloud of clouds) cloud.draw();
+});
 addEventListener("beforeprint", () => {
   document.querySelectorAll("#verdicts details").forEach((details) => { details.open = true; });
   sections.forEach((draw) => draw());
-  for (const cloud of clouds) cloud.draw();
+  for (const cloud of clouds) if (cloud.canvas.clientWidth) cloud.draw(); // the second map may be hidden
 });

@@ -26,7 +26,7 @@ function go(changes) {
   const from = key === "at" ? look.at : look.depth ?? states.indexOf(look.state);
   const others = changes.split !== undefined && changes.split !== look.split ? { marked: null, selected: null } : {}; // other points
   change({ ...others, ...changes, depth: null });
-  gliding = null;
+  gliding = reached = null;
   const to = key === "at" ? look.step : states.indexOf(look.state), began = performance.now();
   if (playing || calm.matches || from === to || (key === "depth" && !byLayers())) return void change({ at: look.step });
   const begin = to > from ? Math.max(from, to - 1) : Math.min(from, to + 1);
@@ -42,7 +42,7 @@ function go(changes) {
 const drawnState = () => (look.depth === null ? look.state : theRun().states[Math.floor(look.depth)]);
 
 let gliding = null, playing = false, running = false, opening = false;
-let reached = 0; // the coordinate up to which the page has played: with less motion, what is shown stays behind it
+let reached = null; // how far the page has played, also between two frames that are shown without motion
 
 /** Move the points at each frame, until they stand still. */
 function run() {
@@ -62,8 +62,7 @@ function run() {
 
 function advance(passed) {
   const last = lastFrame(), pace = Math.min(PACE, WHOLE / last);
-  if (Math.floor(reached) !== Math.floor(frameNow())) reached = frameNow(); // the reader has chosen another one
-  reached = Math.min(last, reached + (passed / pace) * Number(byId("speed").value));
+  reached = Math.min(last, (reached ?? frameNow()) + (passed / pace) * Number(byId("speed").value));
   showFrame(reached);
   if (reached < last) return;
   const ended = opening;
@@ -74,10 +73,9 @@ function advance(passed) {
 function play(wanted = !playing) {
   const last = lastFrame();
   playing = wanted && last > 0;
-  gliding = null;
+  gliding = reached = null;
   opening = false;
   if (playing && frameNow() >= last) showFrame(0);
-  reached = frameNow();
   if (!playing) change({ at: look.step, depth: null });
   byId("play").textContent = playing ? "pause" : "play";
   if (playing) run();

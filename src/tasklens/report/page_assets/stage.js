@@ -1,4 +1,4 @@
-// The large map with the description of a point, and the small maps.
+// The large map with the description of a point.
 "use strict";
 
 let cloud = null, pointed = null;
@@ -27,6 +27,7 @@ function setUpCloud() {
 
 /** Show the description of a point beside it. */
 function showTip(i) {
+  if (look.beside && pointed !== i) drawClouds();
   pointed = i;
   const tip = byId("tip");
   if (i === null || !cloud.arrays || i >= theSplit().n) {
@@ -63,32 +64,4 @@ function point(by) {
     if (isEdited && (look.lit === null || value[i] === look.lit)) break;
   }
   change({ marked: i });
-}
-
-let multiples = [];
-
-function drawMultiples() {
-  multiples.forEach((multiple) => multiple.remove());
-  const ofRuns = look.multiples === "runs", ofSteps = look.multiples === "steps" && theRun().step_names !== null;
-  const maps = ofRuns // in what each small map differs from the large one
-    ? runsAt.map((_, run) => runNow(run)).map(({ splits, position, family }, run) => ({ run, position, family, split: splits.findIndex(({ name }) => name === theSplit().name) }))
-        .filter(({ split, position, family }) => split >= 0 && position === theRun().position && family === theRun().family)
-    : ofSteps ? theRun().steps.map((_, step) => ({ step })) : theRun().states.map((state) => ({ state }));
-  multiples = [];
-  fill("multiples", ...maps.map((choice) => {
-    const canvas = make("canvas", { "aria-hidden": "true" }), label = make("span");
-    const shown = () => ({ run: look.run, split: look.split, state: look.state, ...choice });
-    const button = make("button", { type: "button", onclick: () => (ofRuns ? lookAt(choice.run) : go(choice)) }, label, canvas);
-    const multiple = new Cloud(canvas, shown, 1.25);
-    multiple.refresh = () => {
-      const { run: index, split, state, step = look.step } = shown(), run = runNow(index);
-      const score = run.scores[run.splits[split].name][state]?.ari?.[Math.min(step, run.steps.length - 1)]?.[0];
-      label.textContent = `${ofRuns ? run.name : ofSteps ? stepName(step) : state} · ${fixed(score)}`;
-      label.title = "ARI against the task";
-      button.setAttribute("aria-pressed", String(ofRuns ? index === look.run : ofSteps ? step === look.step : state === look.state));
-    };
-    multiple.refresh();
-    multiples.push(multiple);
-    return button;
-  }));
 }
