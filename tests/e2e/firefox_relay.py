@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from websockets.asyncio.client import connect
+from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection, serve
 
 if TYPE_CHECKING:
@@ -77,28 +78,33 @@ async def run(command: list[str]) -> int:
 
     async def relay(driver: ServerConnection) -> None:
         assert driver.request is not None
-        async with connect(address + driver.request.path, max_size=None) as firefox:
+        url = address + driver.request.path
+        async with (
+            connect(url, max_size=None, ping_interval=None) as firefox,
+            asyncio.TaskGroup() as both,
+        ):
+            both.create_task(pass_on(driver, firefox))
+            both.create_task(pass_on(firefox, driver))
 
-            async def answer() -> None:
-                async for message in firefox:
-                    await driver.send(confirmed(str(message)))
-
-            answers = asyncio.create_task(answer())
-            async for message in driver:
-                await firefox.send(message)
-        await answers
-
-    async with serve(relay, "127.0.0.1", 0, max_size=None) as server:
+    # no pings: on a busy machine an answer may take longer than they wait
+    async with serve(relay, "127.0.0.1", 0, max_size=None, ping_interval=None) as server:
         port = server.sockets[0].getsockname()[1]
         print(f"{LISTENING}ws://127.0.0.1:{port}", file=sys.stderr, flush=True)
         await errors.read()  # to its end, so that Firefox never waits for a reader
         return await browser.wait()
 
 
+async def pass_on(source: Connection, target: Connection) -> None:
+    """Send what comes from the source to the target, and close it when the source ends."""
+    async for message in source:
+        await target.send(confirmed(str(message)))
+    await target.close()
+
+
 def confirmed(message: str) -> str:
-    """Return a message of Firefox; the refusal of the command it lacks becomes a confirmation."""
+    """Return a message; the refusal of the command that Firefox lacks becomes a confirmation."""
     answer = json.loads(message)
-    if answer["type"] == "error" and answer["error"] == "unknown command" and MEDIA in message:
+    if answer.get("error") == "unknown command" and MEDIA in message:
         return json.dumps({"type": "success", "id": answer["id"], "result": {}})
     return message
 

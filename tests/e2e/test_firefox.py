@@ -14,6 +14,22 @@ from views import VIEW_STEPS, planted_view
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+#: Click a button; return the name and the first bytes of the file, instead of saving it: the driver
+#: reports no download of a page from the disk.
+SAVED = """async (id) => {
+  const kept = download;
+  try {
+    return await new Promise((done) => {
+      download = async (name, blob) =>
+        done([name, Array.from(new Uint8Array(await blob.slice(0, 4).arrayBuffer()))]);
+      byId(id).click();
+    });
+  } finally {
+    download = kept;
+  }
+}"""
+#: The first bytes of the files that the page saves; WebM is EBML.
+BEGINS = {"save-png": b"\x89PNG", "save-svg": b"<?xm", "save-film": b"\x1a\x45\xdf\xa3"}
 pytestmark = pytest.mark.long
 FIREFOX = ("firefox-esr", "firefox")
 LAST = len(VIEW_STEPS) - 1
@@ -69,6 +85,14 @@ def test_the_page_plays_and_is_read_by_keys(path: str, report: Path, tmp_path: P
             page.keyboard.press("n")
             page.wait_for_function("document.getElementById('spoken').textContent")
             assert "the model answers" in text(page, "#spoken")
+            page.evaluate("location.hash = 'step=10&state=block1'")
+            drawn(page, VIEW_STEPS.index(10), "block1")
+            page.keyboard.press("Home")
+            drawn(page, 0, "block1")
+            page.wait_for_function("location.hash.includes('step=0')")
+            for button, begins in BEGINS.items():
+                name, first = page.evaluate(SAVED, button)
+                assert bytes(first) == begins, name
         with pytest.raises(AssertionError, match="planted"):  # so that no error is missed
             fail(browser, report)
 

@@ -154,7 +154,9 @@ def test_a_network_that_learnt_nothing_fails(command: Command, run: Path, empty:
     before = contents(run)
     result = command("verify", run)
     assert (result.status, result.err) == (1, "")
-    assert result.out.splitlines()[-1] == str(run / "verdict.json")
+    sentence, path = result.out.splitlines()[-2:]
+    assert path == str(run / "verdict.json")
+    assert sentence == verify(run).headline == "Not tested: the model has not learned its tasks."
     after = contents(run)
     assert after == before | {"verdict.json": after.get("verdict.json")}, "no other is touched"
     assert list(empty.iterdir()) == []
@@ -332,6 +334,7 @@ def test_use_needs_interventions_only_if_it_is_required(
     assert judged_layer(curves_of(load_run(run)), complete=False, space="raw") == (layer, "raw")
     shuffled = command("verify", run, "--shuffled", "--out", empty / "shuffled.json")
     assert shuffled.status == 1
+    assert "\nControl with shuffled tasks: " in shuffled.out
     (finding,) = json.loads((empty / "shuffled.json").read_text())["use"]["findings"]
     assert finding["verdict"] in ("fails", "undecided")
     # A run beside one without.

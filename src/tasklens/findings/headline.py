@@ -119,13 +119,14 @@ def _number(check: Check, runs: Sequence[Curves]) -> str:
 
 
 def _controls(verdict: "Verdict") -> str:
-    """Return what limits the statement: controls that are not far below the layer."""
+    """Return what limits the statement: a control that is not far below the layer."""
     (finding,) = (each for each in AGAINST_CONTROLS if each in verdict.findings)
-    return {
-        "holds": "",
-        "fails": ", but a control comes to at least half of that",
-        "undecided": ", and it is undecided whether all controls stay below half of that",
-    }[verdict.outcome(finding)]
+    outcome, check = verdict.outcome(finding), verdict.deciding(finding)
+    if outcome == "fails" and check:
+        control = check.rule.statistic.removeprefix("ARI of ").partition(", divided by")[0]
+        return f", but {control} comes to at least half of that"
+    undecided = ", and it is undecided whether all controls stay below half of that"
+    return undecided if outcome == "undecided" else ""
 
 
 def _use(verdict: "Verdict", runs: Sequence[Curves], split: str, *, is_positive: bool) -> str:
@@ -180,10 +181,8 @@ def _begin(runs: Sequence[Curves], since: int | None, stage: str) -> str:
     if not runs[0].is_series:
         return f"in {visible(stage)}, " if stage else ""
     steps = runs[0].steps
-    if since is None:
-        return "at the end of training, "
-    if since == 0:
-        return "at each checkpoint, "
-    if since == len(steps) - 1:
-        return f"at the last checkpoint, step {steps[since]:,}, "
-    return f"from step {steps[since]:,} on, "
+    if len({curves.steps[-1] for curves in runs}) > 1:
+        return "at the last checkpoint, "
+    if since is None or since == len(steps) - 1:
+        return f"at the last checkpoint, step {steps[-1]:,}, "
+    return f"from step {steps[since]:,} on, " if since else "at each checkpoint, "

@@ -160,7 +160,8 @@ def _picture(figure: Figure) -> Pixels:
     figure.canvas.draw()
     rgba = np.asarray(figure.canvas.buffer_rgba())  # type: ignore[attr-defined]
     red, green, blue = np.moveaxis(rgba[..., :3].astype(np.int64), -1, 0)
-    return red << 16 | green << 8 | blue
+    colors: Pixels = red << 16 | green << 8 | blue
+    return colors
 
 
 def _gif(pictures: list[Pixels], milliseconds: int) -> bytes:

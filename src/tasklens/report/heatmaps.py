@@ -11,7 +11,6 @@ from tasklens.report.matrices import (
     EVEN,
     FAINT,
     NAMED_ROWS,
-    NUMBERED,
     Values,
     draw_matrix,
     draw_scale,
@@ -88,9 +87,8 @@ def figure_agreement(view: View, split: str | None = None) -> Figure:
     high = 0.9 + 0.15 * len(names) + 0.14 * len(faint)
     figure = new_figure(wide, high, "constrained")
     axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-    numbered = len(view.steps) * len(shown) <= NUMBERED
     for ax, (part, matrix) in zip(axes, shown.items(), strict=True):
-        draw_matrix(ax, matrix, np.round(matrix, 2) + 0.0 if numbered else None, origin="lower")
+        draw_matrix(ax, matrix, np.round(matrix, 2) + 0.0, origin="lower")
         name_checkpoints(ax, view.steps, view.step_names)
         ax.set_title(f"ARI against the {part}")
     axes[0].set_yticks(range(len(names)), names)

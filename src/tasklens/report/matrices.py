@@ -14,7 +14,7 @@ from tasklens.report.style import drawable
 
 Values = npt.NDArray[np.float64]
 
-#: The largest number of rows if the cells contain numbers, and if every row is named.
+#: The largest number of columns whose cells contain numbers, and of rows that are all named.
 NUMBERED, NAMED_ROWS = 12, 60
 COLORS = "cividis"
 #: An ARI up to `FAINT` is hardly a colour of the scale. Of a matrix of tasks, all pairs are about
@@ -34,14 +34,14 @@ def draw_matrix(
     aspect: Literal["equal", "auto"] = "auto",
     origin: Literal["upper", "lower"] = "upper",
 ) -> None:
-    """Draw values from 0 to 1 as colours, with numbers in the cells if there are few rows."""
+    """Draw values from 0 to 1 as colours, with numbers in the cells if there are few columns."""
     ax.set_facecolor("0.9")
     ax.imshow(
         values, cmap=COLORS, vmin=0, vmax=1, aspect=aspect, origin=origin, interpolation="nearest"
     )
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    if numbers is not None and len(numbers) <= NUMBERED:
+    if numbers is not None and numbers.shape[1] <= NUMBERED:
         centred: dict[str, Any] = {"ha": "center", "va": "center"}
         for (row, column), number in np.ndenumerate(numbers):
             if np.isfinite(values[row, column]):

@@ -1,5 +1,6 @@
 """Draw the effect of an edit beside the ARI of the clusters, by hidden state and step."""
 
+from collections.abc import Hashable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -8,7 +9,7 @@ from matplotlib.figure import Figure
 from tasklens.core.errors import InputError
 from tasklens.data.instances import split_title
 from tasklens.findings.use import CAVEAT
-from tasklens.report.matrices import NUMBERED, Values, draw_matrix, draw_scale, name_checkpoints
+from tasklens.report.matrices import Values, draw_matrix, draw_scale, name_checkpoints
 from tasklens.report.style import IN_TITLE, drawable, in_style, new_figure, room, write_heading
 from tasklens.report.summary import mean_scores
 from tasklens.report.view import View
@@ -75,7 +76,7 @@ def figure_use(
     scores = mean_scores(view.table, split, "ari")
     panels = {
         "ARI against the task": scores,
-        f"answers after {drawable(edit, IN_TITLE)}:\n{EFFECTS[effect]}": shares,
+        f"answers after {drawable(edit, IN_TITLE)}:\n{EFFECTS[effect]}{_most(shares)}": shares,
     }
     names = list(map(drawable, view.states))
     figure = new_figure(5.2 + max(0, room(names) - 0.4), 1.1 + 0.15 * len(names), "constrained")
@@ -84,11 +85,16 @@ def figure_use(
         matrix: Values = np.array(
             [[values.get((s, step), np.nan) for step in edits.steps] for s in view.states]
         )
-        numbers = np.round(matrix, 2) + 0.0 if len(edits.steps) <= NUMBERED else None
-        draw_matrix(ax, matrix, numbers, origin="lower")
+        draw_matrix(ax, matrix, np.round(matrix, 2) + 0.0, origin="lower")
         name_checkpoints(ax, edits.steps, view.step_names)
         ax.set_title(title)
     axes[0].set_yticks(range(len(names)), names)
     draw_scale(figure, axes, "ARI, share")
     write_heading(figure, f"{drawable(split_title(split), IN_TITLE)}; {CAVEAT}")
     return figure
+
+
+def _most(shares: Mapping[Hashable, float]) -> str:
+    """Return the largest of some effects, for a title: a colour hardly shows a small one."""
+    known = [share for share in shares.values() if np.isfinite(share)]
+    return f", at most {max(known):.2f}" if known else ""

@@ -88,10 +88,14 @@ def verify(
         else:
             metric = "ari_shuffled" if shuffled else "ari"
             curves += curves_of_table(read_score_table(Path(run)), metric)
-    verdict = judge(curves)
-    if not shuffled:
-        return verdict
-    return replace(verdict, headline=f"{SHUFFLED}: {verdict.headline}", title=SHUFFLED)
+    return _as_control(judge(curves)) if shuffled else judge(curves)
+
+
+def _as_control(verdict: Verdict) -> Verdict:
+    """Return the verdict with a result that cannot be taken for that of the tasks themselves."""
+    stages = {name: _as_control(stage) for name, stage in verdict.stages.items()}
+    headline = f"{SHUFFLED}: {verdict.headline}"
+    return replace(verdict, headline=headline, title=SHUFFLED, stages=stages)
 
 
 def _is_directory(run: Run | Path | str) -> TypeGuard[Path | str]:

@@ -91,10 +91,11 @@ def test_the_stronger_the_hold_the_less_they_move(first: Floats) -> None:
 
 def test_neighbours_are_kept_as_well_as_in_a_new_map() -> None:
     x = grouped(AFTER, distance=1.0, noise="other noise")
-    before = first_map(grouped(BEFORE, distance=1.0))
-    anew = first_map(x, seed=2)
+    before = first_frame(grouped(BEFORE, distance=1.0), perplexity=30, exaggeration=1, seed=1)
+    anew = tsne(x, perplexity=30, neighbors="auto", max_iter=1000, pca=0, seed=2)
     kept, fresh, chance = (
-        trustworthiness(x, y, n_neighbors=10) for y in (next_map(x, before), anew, before)
+        trustworthiness(x, y, n_neighbors=10)
+        for y in (next_map(x, before, exaggeration=1), anew, before)
     )
     assert fresh > chance + 0.3
     assert kept > fresh - 0.02

@@ -88,6 +88,7 @@ def test_a_heat_map_without_content_is_a_sentence_with_its_largest_value() -> No
         lines = str(figure.get_supxlabel()).splitlines()
         assert lines[-1] == "ARI against the output: at most 0.08 (embed, step 0)"
         assert len(lines) == 3 - len(expected)
+        assert len(heat_maps(figure)[0].texts) == 9, "few columns have numbers"
         assert_nothing_cut_off(figure)
 
 

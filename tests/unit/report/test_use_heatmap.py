@@ -37,6 +37,8 @@ def test_ari_and_effect_are_those_of_the_same_checkpoints(
     np.testing.assert_allclose(cells(ari), [np.add(VIEW_ARI[s][1:], 0.1) for s in STATES])
     np.testing.assert_allclose(cells(use), [VIEW_EFFECTS[edit, effect][s] for s in STATES])
     assert f"after {edit}" in title(use)
+    highest = max(value for s in STATES for value in VIEW_EFFECTS[edit, effect][s])
+    assert title(use).endswith(f", at most {highest:.2f}")
     assert ticks(ari, "y") == list(STATES)
     assert ticks(ari) == ticks(use) == [str(step) for step in EDITED_STEPS]
 

@@ -84,7 +84,9 @@ function drawEffects() {
   const color = look.effect === "logit_change" ? logits : SHARE;
   const map = (options) => heatMap({ width, checkpoints: steps, numbers: true, ...options });
   const describe = (what) => (cell) => `${cell.state}, ${stepName(cell.step)}\n${what}: ${fixed(cell.value, 3)}`;
-  fill("edit-note", `${EDITS[look.edit] ?? "An edit of yours."} Shown is the ${title}.${EFFECTS[look.effect][2] ?? ""}`);
+  const highest = d3.greatest(effects, (cell) => cell.value ?? -Infinity);
+  fill("edit-note", `${EDITS[look.edit] ?? "An edit of yours."} Shown is the ${title}.${EFFECTS[look.effect][2] ?? ""}` +
+    (values.length ? ` The largest is ${fixed(highest.value)}, in ${highest.state} ${atStep(highest.step)}.` : ""));
   fill("effects",
     map({ title: "ARI of the clusters against the task", cells: ari, describe: describe("ARI"), ariaLabel: `ARI against the task by hidden state and checkpoint with edits, on ${splitTitle(split)}` }),
     map({ title: `${look.edit}: ${(title.length + look.edit.length) * 7 > width - 70 ? EFFECTS[look.effect][0] : title}`, cells: effects, color, describe: describe(`${look.edit}, ${title}`),
