@@ -4,7 +4,7 @@
 const WRITTEN_AFTER = 300; // milliseconds after a change: browsers limit how often an address may change
 
 /** Whether the address names what is shown. Without "=" it is that of a section. */
-const addressGiven = () => location.hash.includes("=");
+const addressGiven = (hash = location.hash) => hash.includes("=");
 
 /** Return how a choice is written as one of some names; `names` returns them in the order of the choice's numbers. */
 const byName = (names) => ({
@@ -89,8 +89,8 @@ function addressNow() {
 }
 
 /** Show what the address names; a notice names what this page does not have. */
-function readAddress() {
-  const given = new URLSearchParams(location.hash.slice(1)), before = { ...look };
+function readAddress(hash) {
+  const given = new URLSearchParams(hash.slice(1)), before = { ...look };
   const unknown = [...given.keys()].filter((key) => !(key in IN_ADDRESS));
   for (const [key, { read }] of Object.entries(IN_ADDRESS)) {
     const value = read(given.get(key) ?? usual[key]) ?? undefined;
@@ -128,8 +128,11 @@ function putAddress() {
 
 function setUpAddress() {
   usual = Object.fromEntries(Object.entries(IN_ADDRESS).map(([key, { write }]) => [key, String(write(look[key]))]));
-  if (addressGiven()) readAddress();
-  addEventListener("hashchange", () => { if (addressGiven()) readAddress(); });
+  if (addressGiven()) readAddress(location.hash);
+  addEventListener("hashchange", ({ newURL }) => { // `location` may have been written since
+    const { hash } = new URL(newURL);
+    if (addressGiven(hash)) readAddress(hash);
+  });
   byId("copy-link").addEventListener("click", copyLink);
   watch([...Object.keys(IN_ADDRESS), "at", "depth"], writeAddress);
 }

@@ -74,7 +74,7 @@ function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const field = event.target.closest("input, select, button, summary, a");
   if (event.target !== document.body && !event.target.closest("[data-keys]")) return;
-  if (field && !["c", "m", "n", "p"].includes(event.key)) return;
+  if (field && !["c", "m", "n", "p", ...Object.keys(toolKeys())].includes(event.key)) return;
   if (field?.matches("select, input[type=range], input[type=search]")) return;
   const states = theRun().states, state = states.indexOf(look.state), last = theRun().steps.length - 1;
   const byStep = theRun().steps.length > 1; // otherwise arrows to the left and the right change the hidden state

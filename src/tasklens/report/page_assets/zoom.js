@@ -1,7 +1,7 @@
 // Zoom and pan of the large map. `look.zoom` is {k, x, y}: a factor, and a shift in halves of the frame's side.
 "use strict";
 
-const MOST_ZOOM = 40;
+const MOST_ZOOM = 12; // beyond it the levels of the packed coordinates would show
 const ZOOM_STEP = 1.5; // the factor of a button or key
 const PAN_STEP = 0.25; // the shift of a key, in halves of the frame's side
 
