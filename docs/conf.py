@@ -30,6 +30,8 @@ highlight_language = "none"  # commands and what they print
 nitpick_ignore_regex = [("py:.*", ".*")]
 
 html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["wide.css"]
 html_title = f"tasklens {version}"
 html_copy_source = False
 html_show_search_summary = False  # it would be fetched, which no browser does from a disk

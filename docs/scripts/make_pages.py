@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from rates.section import errors_section
 
+from tasklens.cli.main import app
 from tasklens.core.settings import SettingsBase
 from tasklens.data.instances import JUDGED
 from tasklens.findings.headline import IN_PART, SORTED
@@ -20,12 +21,7 @@ from tasklens.runs.settings import PRESETS, ModelRunSettings, TrainingRunSetting
 
 DIRECTORY = Path(__file__).parents[1] / "reference"
 NOTICE = "Made by `python docs/scripts/make_pages.py`; a test fails when it drifts."
-COMMANDS = (
-    *("run", "probe", "prompts", "series", "compare", "report", "export", "show"),
-    *("verify", "follow"),
-    "intervene",
-    *("data", "train", "measure", "plot", "sweep", "gather"),
-)
+COMMANDS = [c.name or getattr(c.callback, "__name__", "") for c in app.registered_commands]
 
 
 #: The keys of the JSON document of each command, and what they hold.

@@ -145,3 +145,18 @@ def test_lines_and_numbers_are_read_as_they_were() -> None:
     x = np.array([[0.1, -1e-30, 3.4e38], [1 / 3, 0, 1]], dtype=np.float32)
     rows = [line.split("\t") for line in _tsv_of_vectors(x).decode().splitlines()]
     assert np.array_equal(np.array(rows, dtype=np.float32), x)
+
+
+def test_an_animation_is_written_as_a_gif(
+    tiny: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ("animate", tiny.path, "--layer", "block1", "--size", "100", "--pace", "0.1")
+    assert succeed(*asked, "--map", "pca").out == "animation.gif\n"
+    file = Path("animation.gif")
+    expected = tl.animation(load_run(tiny.path).view(), "block1", map="pca", size=100, pace=0.1)
+    assert file.read_bytes() == expected
+    assert_refused(call(*asked, "--color", "form"), "no colour by 'form'; there are cluster, task")
+    file.write_text("mine")
+    assert_refused(call(*asked), "animation.gif is not of tasklens")
+    assert file.read_text() == "mine"

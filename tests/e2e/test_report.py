@@ -243,14 +243,14 @@ def test_the_dials_follow_step_state_and_split_and_stand_beside_their_controls(
         split, step = SPLITS[number], STEPS[checkpoint]
         for dial, metric in enumerate(("ari", "probe_task")):
             scores = mean_scores(seen.table, split, metric)
-            expected = f"{scores[state, step]:.2f}" if (state, step) in scores else "–"
+            expected = f"{scores[state, step]:z.2f}" if (state, step) in scores else "–"
             assert text(page, f"#dial-{dial} .value") == expected
             label = page.get_attribute(f"#dial-{dial}", "aria-label") or ""
             if expected == "–":
                 assert label.endswith(": not known; not measured"), "of the token embedding"
                 continue
             assert f", in {state} at step {step}: {expected}" in label
-            begin, marks = f"{scores[state, 0]:.2f}", texts(page, f"#dial-{dial} .mark")
+            begin, marks = f"{scores[state, 0]:z.2f}", texts(page, f"#dial-{dial} .mark")
             assert (f"step 0 {begin}" in label) == (f"step 0{begin}" in marks) == (checkpoint > 0)
         controls = to_frame(seen.table, ("ari",)).query(
             "split == @split and layer.str.startswith('control:')"

@@ -44,21 +44,24 @@ def animate(
     pace: Annotated[
         float, typer.Option("--pace", metavar="SECONDS", help="From a checkpoint to the next.")
     ] = 0.5,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.gif", help="The file.")] = Path(
-        "animation.gif"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE.gif", help="The file. [default: animation.gif]"),
+    ] = None,
 ) -> None:
     """Write an animated GIF of a map through the checkpoints of a run.
 
     Without --layer, the map of a model that was not trained here moves through its hidden states.
     """
     from tasklens.core.files import write_file
-    from tasklens.report.animation import animation
+    from tasklens.report.animation import COMMENT, animation
     from tasklens.runs.load_run import load_run
 
     check_out(out, [path])
     view = load_run(path).view(position, family)
     # What there is of these is checked there, because a run may lack an output.
     choices: dict[str, Any] = {"color": color, "map": map_name}
-    write_file(out, animation(view, layer, split, **choices, size=size, pace=pace))
-    emit_path(out)
+    content = animation(view, layer, split, **choices, size=size, pace=pace)
+    file = out or Path("animation.gif")
+    write_file(file, content, own=b"" if out else COMMENT)
+    emit_path(file)

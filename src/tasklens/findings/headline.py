@@ -181,10 +181,8 @@ def _begin(runs: Sequence[Curves], since: int | None, stage: str) -> str:
     if not runs[0].is_series:
         return f"in {visible(stage)}, " if stage else ""
     steps = runs[0].steps
-    if since is None:
-        return "at the end of training, "
-    if since == 0:
-        return "at each checkpoint, "
-    if since == len(steps) - 1:
-        return f"at the last checkpoint, step {steps[since]:,}, "
-    return f"from step {steps[since]:,} on, "
+    if len({curves.steps[-1] for curves in runs}) > 1:
+        return "at the last checkpoint, "
+    if since is None or since == len(steps) - 1:
+        return f"at the last checkpoint, step {steps[-1]:,}, "
+    return f"from step {steps[since]:,} on, " if since else "at each checkpoint, "

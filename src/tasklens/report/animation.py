@@ -22,6 +22,8 @@ from tasklens.report.view import PLANES, Doubles, Floats, Map, View
 
 #: Pictures per second, and the milliseconds for which the last one stays.
 RATE, STAYS = 10, 2000
+#: What every GIF has, by which it is recognised.
+COMMENT = b"made by tasklens"
 #: Limits of the height in pixels and of the seconds per checkpoint.
 SIZES, PACES = (100, 2000), (0.1, 10.0)
 
@@ -182,6 +184,7 @@ def _gif(pictures: list[Pixels], milliseconds: int) -> bytes:
         duration=durations,
         loop=0,
         optimize=False,
+        comment=COMMENT,
     )
     return sink.getvalue()
 

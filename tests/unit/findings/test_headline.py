@@ -39,7 +39,7 @@ def planted(scale: float = 1.0, **options: object) -> list[Curves]:
         ),
         (
             0.3,
-            f"At the end of training, the best layer, block6, does not sort {PAIRS} by task (ARI",
+            "At the last checkpoint, step 1,600, the best layer, block6, does not sort ",
             "does not",
         ),
     ],
@@ -73,7 +73,7 @@ def test_the_step_is_the_first_from_which_on_every_run_is_above_the_threshold() 
 def test_one_table_of_scores_has_no_interval_and_decides_nothing() -> None:
     (run,) = planted(seeds=(0,))
     assert headline([run]) == (
-        "At the end of training, it is undecided whether the best layer, block6, sorts "
+        "At the last checkpoint, step 1,600, it is undecided whether the best layer, block6, sorts "
         f"{PAIRS} by task (ARI 0.86)."
     )
 
@@ -162,3 +162,8 @@ def test_families_are_named_as_what_the_ari_is_the_mean_of() -> None:
     assert "(ARI 0.91, mean over 2 families of tasks)" in headline(
         [replace(model, families=(model, model))]
     )
+
+
+def test_a_layer_that_sorts_from_the_start_needs_no_step() -> None:
+    runs = curves_of_table(planted_table(lambda split, layer, step: 0.9 * (layer == 4)))
+    assert headline(runs).startswith("At each checkpoint, block4 sorts ")

@@ -23,10 +23,11 @@ function changeBeside(changes) {
 }
 
 /** Return whether both maps show the same instances in the same order, so that point i is the same one in both. */
-function isLinked() {
-  const { run, split } = look.beside, [a, b] = [cloud.arrays, besideCloud.arrays];
+function isLinked(a = cloud.arrays, b = besideCloud.arrays) {
+  if (!look.beside) return false;
+  const { run, split } = look.beside;
   if (run === look.run && split === look.split) return true;
-  if (!a || !b || a === b || theSplit().n !== besideRun().splits[split].n) return Boolean(a && a === b);
+  if (!a || !b || a === b || theSplit().n !== besideRun().splits[split].n) return false; // one may not be unpacked yet
   const key = [look.run, look.split, run, split, look.position, look.family].join(" ");
   if (besideCloud.linked?.key !== key) besideCloud.linked = { key, same: theSplit().instructions.length > 0 && d3.range(theSplit().n).every((i) => textsOf(theRun(), look.split, a, i) === textsOf(besideRun(), split, b, i)) };
   return besideCloud.linked.same;
@@ -36,11 +37,14 @@ function isLinked() {
 const textsOf = (run, split, arrays, i) => JSON.stringify([run.splits[split].instructions[arrays.instruction.data[i]],
   ...["task", "input"].map((part) => run.names[part][arrays[part].data[i]])]);
 
-const sameTasks = () => String(besideRun().names.task) === String(theRun().names.task);
+const sameTasks = () => !look.beside || String(besideRun().names.task) === String(theRun().names.task);
 
 function setUpBeside() {
   const canvas = byId("beside-cloud");
-  besideCloud = new Cloud(canvas, () => ({ run: look.beside.run, split: look.beside.split, state: look.beside.state, ...(look.beside.step === null ? {} : { step: besideStep() }) }), 5);
+  besideCloud = new Cloud(canvas, () => {
+    const { run, split, state } = look.beside ?? look; // it is out of sight if there is no second map
+    return { run, split, state, ...(look.beside && look.beside.step !== null ? { step: besideStep() } : {}) };
+  }, 5);
   besideCloud.zoomed = true;
   besideCloud.seen = false;
   besideCloud.showsSame = isLinked;
@@ -89,12 +93,12 @@ function drawBesideChoices() {
 /** State the scores of both maps. */
 async function drawBesideTitle() {
   if (!look.beside) return;
-  await Promise.all([arraysNow(), arraysOf(look.beside.run, look.beside.split)]);
-  if (!look.beside) return;
+  const arrays = await Promise.all([arraysNow(), arraysOf(look.beside.run, look.beside.split)]);
+  if (!look.beside || !arrays[0]) return;
   const run = besideRun(), split = run.splits[look.beside.split], { state } = look.beside, step = besideStep();
   const score = (each, name, line, metric, at) => fixed(each.scores[name]?.[line]?.[metric]?.[at]?.[0]);
   const both = (metric, line) => [score(run, split.name, line ?? state, metric, step), score(theRun(), theSplit().name, line ?? look.state, metric, look.step)];
-  const [ari, accuracy] = [both("ari"), both("accuracy", "model")], link = isLinked();
+  const [ari, accuracy] = [both("ari"), both("accuracy", "model")], link = isLinked(...arrays);
   const isOther = look.beside.run !== look.run;
   fill("beside-title", make("b", {}, `${isOther ? `${run.name}: ` : ""}${state}, ${stepName(step, run)}`), ` · ARI ${ari[0]} (first map ${ari[1]})`,
     accuracy.includes("–") ? null : `, accuracy ${accuracy[0]} (first map ${accuracy[1]})`, ". ",

@@ -61,12 +61,15 @@ watch(["step", "state"], moveMarks);
 if (!addressGiven()) playOnce();
 
 addEventListener("resize", () => change({ wide: innerWidth }));
-matchMedia("print").addEventListener("change", () => { // paper is light, whatever the screen is; there are no frames
-  forgetColors();
-  for (const cloud of clouds) cloud.draw();
-});
+
+/** Draw the maps at once: there are no frames before a page is printed. The second map may be hidden. */
+function drawAllClouds() {
+  for (const cloud of clouds) if (cloud.canvas.clientWidth) cloud.draw();
+}
+
+matchMedia("print").addEventListener("change", () => { forgetColors(); drawAllClouds(); }); // paper is light
 addEventListener("beforeprint", () => {
   document.querySelectorAll("#verdicts details").forEach((details) => { details.open = true; });
   sections.forEach((draw) => draw());
-  for (const cloud of clouds) if (cloud.canvas.clientWidth) cloud.draw(); // the second map may be hidden
+  drawAllClouds();
 });

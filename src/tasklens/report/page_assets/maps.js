@@ -21,9 +21,11 @@ function mapNote() {
 
 const isSingle = () => theRun().step_names !== null;
 
+const whyNoGroups = " With an ARI near 1 it may still have no groups of tasks, or groups without gaps: KMeans counts all directions of a state, and t-SNE its nearest neighbours only, which may share the input instead of the task. The map of the task centroids shows the directions between tasks.";
+
 const tsneNote = () => isSingle()
-  ? "This is dynamic t-SNE (Rauber, Falcão and Telea 2016): the map of each model starts from the map of the model before, the untrained twin first, and each hidden state of the first from the one below it. Only the neighbours of a point have a meaning. Distances and sizes of clusters have none."
-  : "This is dynamic t-SNE (Rauber, Falcão and Telea 2016): the map of each checkpoint starts from the map of the checkpoint before, and a spring holds each point near its former coordinates. At the first checkpoint, each hidden state starts from the one below it. Only the neighbours of a point have a meaning. Distances, sizes of clusters and paths of points have none.";
+  ? "This is dynamic t-SNE (Rauber, Falcão and Telea 2016): the map of each model starts from the map of the model before, the untrained twin first, and each hidden state of the first from the one below it. Only the neighbours of a point have a meaning. Distances and sizes of clusters have none." + whyNoGroups
+  : "This is dynamic t-SNE (Rauber, Falcão and Telea 2016): the map of each checkpoint starts from the map of the checkpoint before, and a spring holds each point near its former coordinates. At the first checkpoint, each hidden state starts from the one below it. Only the neighbours of a point have a meaning. Distances, sizes of clusters and paths of points have none." + whyNoGroups;
 
 const pcaNote = () => isSingle()
   ? "The map has the first two principal components of the hidden state of the last model, for all models. The mean of each is subtracted. Variance in other directions is not shown."
