@@ -95,12 +95,12 @@ def figure1(
         share_axis(ax, lowest)
         draw_panel(ax, lines, states, steps)
     if axes is None:
-        label = f"{settings.measure}, accuracy"
+        present = {line for lines in panels.values() for line in lines}
+        label = settings.measure
         if len(positions_of(as_table(table))) > 1:
             label += f" at {drawable(positions_of(scores)[0])}"
         for ax in shown[::ACROSS]:
-            ax.set_ylabel(label)
-        present = {line for lines in panels.values() for line in lines}
+            ax.set_ylabel(f"{label}, accuracy" if "model" in present else label)
         others = [line for line in LABELS if line in present]
         handles: list[Any] = [Line2D([], [], **STYLES[line]) for line in others]
         labels = [LABELS[line][0] for line in others]

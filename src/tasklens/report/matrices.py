@@ -75,5 +75,5 @@ def draw_scale(figure: Figure, axes: Sequence[Axes], label: str) -> None:
     colors = ScalarMappable(Normalize(0, 1), COLORS)
     bar = figure.colorbar(colors, ax=list(axes), label=label, fraction=0.05, aspect=25, pad=0.02)
     bar.outline.set_visible(False)
-    bar.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "", "0.5", "", "1"])
+    bar.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "0.25", "0.5", "0.75", "1"])
     bar.ax.tick_params(length=2)

@@ -75,8 +75,8 @@ def test_figures_show_one_position_and_name_it() -> None:
     assert heights(figure1(BOTH)) == heights(figure1(PLAIN))
     assert heights(figure1(BOTH, settings)) == heights(figure1(HALF))
     labels = [figure1(BOTH, s).axes[0].get_ylabel() for s in (None, settings)]
-    assert labels == [f"ARI at {FIRST}", f"ARI at {OTHER}"]
-    assert figure1(PLAIN).axes[0].get_ylabel() == "ARI"
+    assert labels == [f"ARI at {FIRST}, accuracy", f"ARI at {OTHER}, accuracy"]
+    assert figure1(PLAIN).axes[0].get_ylabel() == "ARI, accuracy"
     assert heights(figure2(BOTH)) == heights(figure2(PLAIN))
     assert heights(figure2(BOTH, position=OTHER)) == heights(figure2(HALF))
 
