@@ -85,7 +85,7 @@ function addressNow() {
     const text = String(write(look[key]));
     if (text !== usual[key]) given.set(key, text);
   }
-  return String(given).replaceAll("%2C", ",").replaceAll("%3A", ":"); // as easy to read as possible
+  return String(given).replaceAll("%2C", ",").replaceAll("%3A", ":").replaceAll("%7C", "|"); // as easy to read as possible
 }
 
 /** Show what the address names; a notice names what this page does not have. */
