@@ -309,6 +309,8 @@ def test_the_page_shows_the_position_that_is_chosen(browser: "Browser", three: F
                 page.evaluate(unpacked, state)
                 == view.splits["val_subset"].assigned[state].ravel().tolist()
             )
+            page.locator("#heat").scroll_into_view_if_needed()
+            page.wait_for_selector("#heat > *")
             shown[position] = page.inner_html("#heat")
         assert len(set(shown.values())) == len(POSITIONS)
         assert "They are those of the first position, input." in page.inner_text("#verdict-note")
