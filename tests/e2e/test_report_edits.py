@@ -10,6 +10,7 @@ import pytest
 
 from e2e.browser import DRAWN, SIZE, at, opened, picture, shows, text, texts, to
 from tasklens import View
+from tasklens.report.edits_view import Plane
 from tasklens.report.page import page as page_of
 from views import VIEW_ARI, VIEW_EFFECTS, planted_edits, planted_view
 
@@ -175,24 +176,24 @@ def test_a_move_is_an_arrow_on_the_map_of_components_only(page: "Page") -> None:
 
 #: By how much the arrow of a point moves it, in coordinates of its map.
 MOVED = """(task) => {
-  const map = cloud.arrays[`pca/${look.state}`], scale = cloud.scaleOf(map, look.step);
+  const map = cloud.arrays[`${look.map}/${look.state}`], scale = cloud.scaleOf(map, look.step);
   return moveBy(cloud.arrays, task).map((pixels, axis) => (axis ? -pixels : pixels) / scale);
 }"""
 
 
-@pytest.mark.parametrize("fit", [True, False])
-def test_an_arrow_is_the_difference_of_the_centroids(page: "Page", fit: bool) -> None:
+@pytest.mark.parametrize(("plane", "fit"), [("pca", True), ("pca", False), ("centroids", True)])
+def test_an_arrow_is_the_difference_of_the_centroids(page: "Page", plane: Plane, fit: bool) -> None:
     """In pixels, it is as long as the way between two points of this distance."""
     to(page, "clusters")
     at(page, 2, "block2")
-    page.check("#map input[value=pca]")
+    page.check(f"#map input[value={plane}]")
     page.evaluate("(fit) => change({ marked: 1, target: 1, fit })", fit)
     page.evaluate(DRAWN)
     assert page.evaluate(MOVED, 0) == pytest.approx([6, 0], abs=0.01)
     assert page.evaluate(MOVED, 2) == pytest.approx([6, -3], abs=0.01)
-    points = planted_view().splits["val_subset"].maps["pca", "block2"][2]
+    points = planted_view().splits["val_subset"].maps[plane, "block2"][2]
     pixels = page.evaluate("[0, 3].map((i) => [cloud.points[2 * i], cloud.points[2 * i + 1]])")
-    scale = page.evaluate("cloud.scaleOf(cloud.arrays['pca/block2'], 2)")
+    scale = page.evaluate("cloud.scaleOf(cloud.arrays[`${look.map}/block2`], 2)")
     for axis, sign in ((0, 1), (1, -1)):
         way = sign * scale * (points[3, axis] - points[0, axis])
         assert pixels[1][axis] - pixels[0][axis] == pytest.approx(way, abs=0.5)
