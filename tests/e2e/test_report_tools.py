@@ -220,10 +220,10 @@ def test_a_zoomed_map_plays(page: "Page") -> None:
 
 def test_a_lasso_selects_the_points_inside_it(page: "Page", seen: View) -> None:
     known = facts(seen, page.input_value("#state"))
-    where = points(page)
-    cut = float(np.median(where[:, 0]))
-    inside = np.flatnonzero(where[:, 0] < cut - 0.5)
-    assert 0 < len(inside) < len(where)
+    spots = points(page)
+    cut = float(np.median(spots[:, 0]))
+    inside = np.flatnonzero(spots[:, 0] < cut - 0.5)
+    assert 0 < len(inside) < len(spots)
     height = page.evaluate("byId('cloud').clientHeight")
     path = np.array([(9, 9), (cut, 9), (cut, height - 9), (9, height - 9)])
     before = page.evaluate("byId('cloud').toDataURL()")
@@ -247,7 +247,7 @@ def test_a_lasso_selects_the_points_inside_it(page: "Page", seen: View) -> None:
         assert page.evaluate("isWhole(look.zoom)")
         right = sum(known[i]["right"] == "true" for i in inside)
         shows(page, "#selected-title", re.compile(
-            f"^{len(inside)} of {len(where)} points are selected: {right} with a right answer and "
+            f"^{len(inside)} of {len(spots)} points are selected: {right} with a right answer and "
             f"{len(inside) - right} with a wrong one at step 12.$"
         ))  # fmt: skip
         for number, part in enumerate(("task", "cluster")):
@@ -474,7 +474,7 @@ def test_the_map_is_saved_as_pictures(page: "Page", seen: View) -> None:
     name, content = saved(page, "#save-svg")
     assert name == f"tiny_val-subset_{state}_step12_tsne.svg"
     root = ET.fromstring(content)
-    map_, where = root.find(f"{SVG}svg"), points(page)
+    map_, spots = root.find(f"{SVG}svg"), points(page)
     assert map_ is not None
     width, height = (float(v) for v in (map_.get("viewBox") or "").split()[2:])
     symbols = [
@@ -482,15 +482,15 @@ def test_the_map_is_saved_as_pictures(page: "Page", seen: View) -> None:
     ]
     dim = [path for path in symbols if path.get("class") == "point dim"]
     assert (len(symbols), len(dim)) == (n, n - 3)
-    found = [re.findall(r"[-.\d]+", path.get("transform") or "") for path in symbols]
+    numbers = [re.findall(r"[-.\d]+", path.get("transform") or "") for path in symbols]
     scale = [width / float(map_.get("width") or ""), height / float(map_.get("height") or "")]
-    got = np.array(found, float)[:, :2] / scale
+    got = np.array(numbers, float)[:, :2] / scale
     order = [*(i for i in range(n) if i > 2), 0, 1, 2]  # dimmed points are below the others
-    np.testing.assert_allclose(got, where[order], atol=0.6)
+    np.testing.assert_allclose(got, spots[order], atol=0.6)
     circles = [path for path in map_.iter(f"{SVG}path") if path.get("fill") == "none"]
     assert len(circles) == 1 + 9, "the mark and the rings of its neighbours"
-    words = ["".join(element.itertext()) for element in root.iter(f"{SVG}text")]
-    assert any(state in word and "step 12" in word for word in words)
+    lines = ["".join(element.itertext()) for element in root.iter(f"{SVG}text")]
+    assert any(state in word and "step 12" in word for word in lines)
     legend = [element for element in root.iter(f"{SVG}g") if element.get("class") == "key"]
     keys = ["".join(element.itertext()) for element in legend]
     assert keys == texts(page, "#legend button span:first-of-type")
