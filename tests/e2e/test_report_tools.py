@@ -28,11 +28,11 @@ from tasklens.runs.stage_report import load_view
 from views import planted_view
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, ViewportSize
 
 SPLIT = "val_subset"
 #: Of the window, in which the whole map is on the first screen.
-SIZE = {"width": 1300, "height": 1000}
+SIZE: "ViewportSize" = {"width": 1300, "height": 1000}
 SVG = "{http://www.w3.org/2000/svg}"
 #: Puts the page back to what it shows after opening.
 RESET = """() => {
@@ -69,7 +69,7 @@ def seen(tiny: Finished) -> View:
 
 
 def points(page: "Page") -> npt.NDArray[np.float64]:
-    """Return the coordinates of the points on the screen, (N, 2), in pixels from the map's corner."""
+    """Return the coordinates of the points, (N, 2), in pixels from the corner of the map."""
     page.evaluate(DRAWN)
     return np.array(page.evaluate(POINTS))
 
@@ -99,13 +99,13 @@ def facts(view: View, state: str, checkpoint: int = -1, split: str = SPLIT) -> l
 
 
 def saved(page: "Page", selector: str) -> tuple[str, bytes]:
-    """Click a button; return the name and the content of the file that it saves.
+    """Press a button; return the name and the content of the file that it saves.
 
-    A browser asks before it saves many files without clicks of a mouse.
+    A browser asks before it saves many files that no key or mouse has asked for.
     """
     page.evaluate("byId('save').open = true")
     with page.expect_download() as download:
-        page.click(selector)
+        page.press(selector, "Enter")
     return download.value.suggested_filename, Path(download.value.path()).read_bytes()
 
 
@@ -121,18 +121,26 @@ def until(page: "Page", condition: str) -> None:
 # --- Zoom ---
 
 
+def press(page: "Page", control: str, is_button: bool) -> None:
+    """Click a button, or press a key on the map."""
+    if is_button:
+        page.click(control)
+    else:
+        page.press("#cloud", control)
+
+
 def test_the_map_is_zoomed_and_moved(page: "Page") -> None:
     before, origin = points(page), corner(page)
     middle = np.array([page.evaluate(f"byId('cloud').client{s}") for s in ("Width", "Height")]) / 2
     small = page.locator("#multiples canvas").first.evaluate("(canvas) => canvas.toDataURL()")
-    for enlarge, reduce in (
-        (lambda: page.click("#zoom-in"), lambda: page.click("#zoom-out")),
-        (lambda: page.press("#cloud", "+"), lambda: page.press("#cloud", "-")),
+    for buttons, larger, smaller in (
+        (True, "#zoom-in", "#zoom-out"),
+        (False, "+", "-"),
     ):
-        enlarge()
+        press(page, larger, buttons)
         np.testing.assert_allclose(points(page), middle + 1.5 * (before - middle), atol=0.1)
         assert text(page, "#zoom-level") == "×1.5"
-        reduce()
+        press(page, smaller, buttons)
         np.testing.assert_allclose(points(page), before, atol=0.1)
     assert page.is_disabled("#zoom-out")
 
@@ -373,6 +381,8 @@ def test_the_address_names_what_was_chosen(
         },
         **{"lit": task, "find": f"task:{task.removeprefix('cluster of ')}", "zoom": "1.5,0,0"},
     }
+    page.evaluate("change({ beside: { run: 0, split: 0, state: 'block1', step: 2 } })")
+    until(page, "location.hash.includes('&beside=block1|2|tiny')")
     look = page.evaluate("({ ...look })")
     link = page.url
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -496,7 +506,8 @@ def test_the_map_is_saved_as_pictures(page: "Page", seen: View) -> None:
 def test_each_chart_is_saved_as_svg(page: "Page") -> None:
     page.evaluate("sections.forEach((draw) => draw())")
     page.wait_for_selector("#order svg")
-    figures = page.evaluate("""() => [...document.querySelectorAll("main figure:has(svg)")].map(
+    figures = page.evaluate("""() => [...document.querySelectorAll("main figure:has(svg)")].filter(
+      (figure) => figure.checkVisibility()).map(
       (figure, i) => { figure.nextElementSibling.dataset.number = i; return figure.id; })""")
     assert {"curves", "heat", "shares", "order"} & set(figures)
     for number, _ in enumerate(figures):
@@ -523,8 +534,8 @@ def test_the_playing_map_is_saved_as_a_film(page: "Page") -> None:
 
 
 def test_help_has_every_key(page: "Page") -> None:
-    for opens in (lambda: page.keyboard.press("?"), lambda: page.click("#show-help")):
-        opens()
+    for control, is_button in (("?", False), ("#show-help", True)):
+        press(page, control, is_button)
         page.wait_for_selector("#help", state="visible")
         page.keyboard.press("Escape")
         page.wait_for_selector("#help", state="hidden")

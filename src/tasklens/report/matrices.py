@@ -10,6 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from tasklens.report.step_axis import step_label
 from tasklens.report.style import drawable
 
 Values = npt.NDArray[np.float64]
@@ -66,7 +67,7 @@ def name_checkpoints(ax: Axes, steps: Sequence[int], names: Mapping[int, str]) -
     ticks = next((n for n in (5, 4, 3) if last % (n - 1) == 0), 5 if last > 9 else 2)
     some = np.unique(np.linspace(0, last, ticks).round().astype(int))
     shown = [steps[i] for i in some]
-    ax.set_xticks(some, [f"{s // 1000:,}k" if s >= 10_000 else f"{s:,}" for s in shown])
+    ax.set_xticks(some, [step_label(step) for step in shown])
     ax.set_xlabel("training step")
 
 

@@ -50,8 +50,8 @@ const IN_ADDRESS = {
     write: ({ k, x, y }) => [k, x, y].map((value) => +value.toFixed(3)).join(),
     read: (text) => { const [k, x, y] = numbersOf(text); return [k, x, y].every(Number.isFinite) ? withinLimits({ k, x, y }) : undefined; },
   },
-  beside: { // state|step|run: the step is empty if it is that of the first map
-    write: (beside) => (beside === null ? "" : [beside.state, beside.step === null ? "" : stepNames(runNow(beside.run))[beside.step], IN_ADDRESS.run.write(beside.run)].join("|")),
+  beside: { // state|step|run: what is that of the first map is empty
+    write: (beside) => (beside === null ? "" : [beside.state ?? "", beside.step === null ? "" : stepNames(runNow(beside.run))[beside.step], IN_ADDRESS.run.write(beside.run)].join("|")),
     read: (text) => unlessEmpty(text, besideOf(text), besideOf(text)),
   },
   fit: flag,
@@ -72,8 +72,8 @@ const stepNames = (run = theRun()) => run.step_names ?? run.steps.map(String);
 function besideOf(text) {
   const [state, step, ...name] = text.split("|"), run = IN_ADDRESS.run.read(name.join("|")), other = run === undefined ? null : runNow(run);
   const at = step === "" ? null : stepNames(other ?? theRun()).indexOf(step);
-  if (!other?.states.includes(state) || at === -1) return null;
-  return { run, split: Math.max(0, other.splits.findIndex(({ name: each }) => each === theSplit().name)), state, step: at };
+  if (!other || at === -1 || (state !== "" && !other.states.includes(state))) return null;
+  return { run, split: Math.max(0, other.splits.findIndex(({ name: each }) => each === theSplit().name)), state: state || null, step: at };
 }
 
 let usual = null; // the texts of the first choices, which an address leaves out
@@ -85,7 +85,7 @@ function addressNow() {
     const text = String(write(look[key]));
     if (text !== usual[key]) given.set(key, text);
   }
-  return String(given).replaceAll("%2C", ",").replaceAll("%3A", ":"); // as easy to read as possible
+  return String(given).replaceAll("%2C", ",").replaceAll("%3A", ":").replaceAll("%7C", "|"); // as easy to read as possible
 }
 
 /** Show what the address names; a notice names what this page does not have. */

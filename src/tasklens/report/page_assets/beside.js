@@ -1,5 +1,5 @@
 // A second large map beside the first: of another checkpoint, hidden state or run. `look.beside` is {run, split, state,
-// step}; if `step` is null, it follows the checkpoint of the first map.
+// step}; if `step` or `state` is null, it follows the checkpoint or the hidden state of the first map.
 "use strict";
 
 let besideCloud = null;
@@ -8,17 +8,18 @@ let besideCloud = null;
 function besideAtFirst() {
   const { run, split, state, step } = look, { states, step_names } = theRun();
   const first = Math.max(0, step_names?.indexOf("untrained") ?? 0), next = states[states.indexOf(state) + 1] ?? states.at(-2) ?? state;
-  return step === first ? { run, split, state: next, step: null } : { run, split, state, step: first };
+  return step === first ? { run, split, state: next, step: null } : { run, split, state: byLayers() ? null : state, step: first };
 }
 
 const besideRun = () => runNow(look.beside.run);
+const besideState = () => look.beside.state ?? (besideRun().states.includes(look.state) ? look.state : besideRun().best);
 const besideStep = () => Math.min(look.beside.step ?? look.step, besideRun().steps.length - 1);
 
 /** Change what the second map shows; another run may lack its split, hidden state or checkpoint. */
 function changeBeside(changes) {
   const wanted = { ...look.beside, ...changes }, run = runNow(wanted.run);
   const split = Math.max(0, run.splits.findIndex(({ name }) => name === theSplit().name));
-  const state = run.states.includes(wanted.state) ? wanted.state : run.best;
+  const state = wanted.state === null || run.states.includes(wanted.state) ? wanted.state : run.best;
   change({ beside: { run: wanted.run, split, state, step: wanted.step === null ? null : Math.min(wanted.step, run.steps.length - 1) } });
 }
 
@@ -42,8 +43,10 @@ const sameTasks = () => !look.beside || String(besideRun().names.task) === Strin
 function setUpBeside() {
   const canvas = byId("beside-cloud");
   besideCloud = new Cloud(canvas, () => {
-    const { run, split, state } = look.beside ?? look; // it is out of sight if there is no second map
-    return { run, split, state, ...(look.beside && look.beside.step !== null ? { step: besideStep() } : {}) };
+    if (!look.beside) return { run: look.run, split: look.split, state: look.state }; // it is out of sight
+    const { run, split, state, step } = look.beside;
+    const layer = state === null && run === look.run ? { state: drawnState(), depth: look.depth } : { state: besideState() };
+    return { run, split, ...layer, ...(step === null ? {} : { step: besideStep() }) };
   }, 5);
   besideCloud.zoomed = true;
   besideCloud.seen = false;
@@ -58,7 +61,7 @@ function setUpBeside() {
   });
   byId("compare").addEventListener("change", (event) => change({ beside: event.target.checked ? besideAtFirst() : null }));
   byId("beside-run").addEventListener("change", (event) => changeBeside({ run: Number(event.target.value) }));
-  byId("beside-state").addEventListener("change", (event) => changeBeside({ state: event.target.value }));
+  byId("beside-state").addEventListener("change", (event) => changeBeside({ state: event.target.value === "" ? null : event.target.value }));
   byId("beside-step").addEventListener("change", (event) => changeBeside({ step: event.target.value === "" ? null : Number(event.target.value) }));
   watch(["run", "position", "family", "split"], () => { if (look.beside) changeBeside({}); });
   watch(["beside", "run", "position", "family"], drawBesideChoices);
@@ -86,7 +89,7 @@ function drawBesideChoices() {
   byId("beside-runs").hidden = story.runs.length === 1;
   byId("beside-steps").hidden = run.steps.length === 1;
   fill("beside-run", ...story.runs.map((each, i) => option(i, `${each.name} (seed ${each.seed})`, look.beside.run)));
-  fill("beside-state", ...[...run.states].reverse().map((state) => option(state, state, look.beside.state)));
+  fill("beside-state", option("", "as in the first map", look.beside.state ?? ""), ...[...run.states].reverse().map((state) => option(state, state, look.beside.state)));
   fill("beside-step", option("", "as in the first map", look.beside.step ?? ""), ...run.steps.map((_, i) => option(i, stepName(i, run), look.beside.step)));
 }
 
@@ -95,7 +98,7 @@ async function drawBesideTitle() {
   if (!look.beside) return;
   const arrays = await Promise.all([arraysNow(), arraysOf(look.beside.run, look.beside.split)]);
   if (!look.beside || !arrays[0]) return;
-  const run = besideRun(), split = run.splits[look.beside.split], { state } = look.beside, step = besideStep();
+  const run = besideRun(), split = run.splits[look.beside.split], state = besideState(), step = besideStep();
   const score = (each, name, line, metric, at) => fixed(each.scores[name]?.[line]?.[metric]?.[at]?.[0]);
   const both = (metric, line) => [score(run, split.name, line ?? state, metric, step), score(theRun(), theSplit().name, line ?? look.state, metric, look.step)];
   const [ari, accuracy] = [both("ari"), both("accuracy", "model")], link = isLinked(...arrays);

@@ -109,9 +109,8 @@ function next(key, all) {
 function drawHead() {
   const run = theRun(), { sizes } = run.world, { length: n } = run.steps;
   const contents = run.kind === "run" ? `${number(sizes.tasks)} tasks, ${number(sizes.inputs)} inputs, ${number(sizes.outputs)} outputs` : `${number(sizes.prompts)} prompts with ${number(sizes.labels)} labels`;
-  const twin = run.step_names?.length === 2 && run.step_names[0] === "untrained";
   fill("subtitle", `${run.kind === "run" ? "A GPT-2 was trained on" : "A model was measured on"} ${contents}. ` +
-    `There are ${run.step_names ? "" : `${number(n)} checkpoint${n > 1 ? "s" : ""} and `}${number(run.states.length)} hidden states${twin ? " of the model and of its untrained twin" : ""}; the seed is ${run.seed}.`
+    `There are ${run.step_names ? "" : `${number(n)} checkpoint${n > 1 ? "s" : ""} and `}${number(run.states.length)} hidden states${hasTwin(run) ? " of the model and of its untrained twin" : ""}; the seed is ${run.seed}.`
     + (run.positions.some(({ position }) => position !== run.positions[0].position) ? ` The result is that of the first position, ${run.positions[0].position}.` : ""));
   document.querySelectorAll(".series").forEach((element) => { element.hidden = run.step_names !== null; });
   document.querySelectorAll(".model").forEach((element) => { element.hidden = run.step_names === null; });

@@ -85,6 +85,9 @@ const stepName = (i, run = theRun()) => run.step_names?.[i] ?? `step ${number(ru
 /** Return the same within a sentence. */
 const atStep = (i, run = theRun()) => (run.step_names ? `of the ${run.step_names[i]} model` : `at step ${number(run.steps[i])}`);
 
+/** Whether a run is of one model and its untrained twin. */
+const hasTwin = (run = theRun()) => run.step_names?.length === 2 && run.step_names[0] === "untrained";
+
 /** Return the scores of a run over all families of tasks. */
 const overFamilies = (run) => run.means ?? run.scores;
 

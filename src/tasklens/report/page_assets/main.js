@@ -58,7 +58,10 @@ watchInSight("effects-title", ["run", "position", "split", "state", "step", "edi
 watchInSight("world", ["run", "position", "split"], drawWorld);
 watchInSight("run", ["run"], drawRun);
 watch(["step", "state"], moveMarks);
-if (!addressGiven()) playOnce();
+if (!addressGiven()) {
+  if (innerWidth > 860 && hasTwin()) change({ beside: besideAtFirst() });
+  playOnce();
+}
 
 addEventListener("resize", () => change({ wide: innerWidth }));
 
