@@ -135,6 +135,12 @@ def test_another_run_beside_has_its_own_instances(page: "Page") -> None:
     page.evaluate("putAddress()")
     address = page.evaluate("location.hash")
     assert "beside=block2%7C0%7Cother" in address
-    page.evaluate("change({ beside: null })")
-    page.evaluate("(address) => { location.hash = address; readAddress(); }", address)
+    page.evaluate("() => { change({ beside: null }); putAddress(); }")
+    page.evaluate(
+        """(address) => new Promise((done) => {
+          addEventListener("hashchange", () => setTimeout(done), { once: true });
+          location.hash = address;
+        })""",
+        address,
+    )
     assert page.evaluate("look.beside") == {"run": 1, "split": 1, "state": "block2", "step": 0}
