@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test test-long test-all check docs fuzz bench gpu gpu-wheels clean
+.PHONY: install run test test-long test-all check lint docs fuzz bench gpu gpu-wheels clean
 
 install: $(VENV)/installed
 
@@ -56,7 +56,11 @@ FUZZ_OPTIONS ?=
 fuzz: install
 	PYTHONPATH=tests $(BIN)/python -m campaign --minutes $(MINUTES) $(FUZZ_OPTIONS)
 
-check: install docs
+# The two take about as long as each other, a core each.
+check: install
+	$(MAKE) --no-print-directory -j 2 lint docs
+
+lint: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-cache
