@@ -56,7 +56,7 @@ def text_of(parts: list[str]) -> str:
 
 
 def test_every_block_is_known() -> None:
-    languages = {"", "console", "python", "text", "toml"}
+    languages = {"", "bibtex", "console", "python", "text", "toml"}
     assert [block for block in blocks() if block.language not in languages] == []
     for block in blocks_of("text"):
         for line in block.text.splitlines():

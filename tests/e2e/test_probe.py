@@ -17,6 +17,7 @@ import pytest
 import safetensors.numpy
 import torch
 
+import tasklens as tl
 from e2e.conftest import (
     Finished,
     Probed,
@@ -107,10 +108,11 @@ def test_a_probe_ends_with_the_table_the_findings_and_the_figure(
     assert lines[10] == f"accuracy at step 200: all {sum(right) / len(right):.3f}"
     assert lines[11] == lines[-3] == ""
     findings = lines[12:-3]
-    assert len(findings) == 10
-    assert all(re.match(r"(holds|fails|undecided)  +\S.*  +\S", line) for line in findings[:-2])
-    assert "tasklens intervene" in findings[-2]
-    assert findings[-1].startswith("8 findings: ")
+    assert len(findings) == 11
+    assert all(re.match(r"(holds|fails|undecided)  +\S.*  +\S", line) for line in findings[:-3])
+    assert "tasklens intervene" in findings[-3]
+    assert findings[-2].startswith("8 findings: ")
+    assert findings[-1] == tl.load_run(probed.path).verdict().headline
     assert lines[-2:] == [
         str(probed.path / "report.html"),
         str(probed.path / "figures" / "figure1.png"),

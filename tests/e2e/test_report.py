@@ -663,10 +663,11 @@ def test_a_single_checkpoint(browser: "Browser", tmp_path: Path) -> None:
     with opened(browser, page_file(tmp_path, planted_view(checkpoints=1))) as page:
         drawn(page, 0, page.input_value("#state"))
         assert not page.is_visible("#step"), "there is nothing to choose"
-        for part in ("verdicts", "contents", "world", "run"):
+        for part, selector in (("verdicts", "#curves svg"), ("contents", "#heat svg")):
             to(page, part)
-        for selector in ("#curves svg", "#heat svg", "#order svg"):
             page.wait_for_selector(selector)
+        to(page, "order")
+        page.wait_for_selector("#order svg")
         states = list(planted_view().states)
         page.focus("#cloud")
         for key, state in (("Home", 0), ("ArrowLeft", 0), ("ArrowRight", 1), ("End", 2)):
@@ -745,6 +746,8 @@ def test_runs_that_differ_in_their_seed(
         page.locator("#multiples button").first.click()
         to(page, "clusters")
         assert page.input_value("#run-name") == "0"
+        # a map out of sight is drawn again when it is seen, and its arrays are unpacked
+        page.wait_for_function("cloud.seen && cloud.arrays && cloud.key.startsWith('0 ')")
         assert picture(page) == first
 
 

@@ -133,8 +133,8 @@ def test_another_run_beside_has_its_own_instances(page: "Page") -> None:
     page.evaluate(DRAWN)
     assert page.evaluate("[cloud.ofShown, besideCloud.ofShown]") == [True, False]
     page.evaluate("putAddress()")
-    address = page.evaluate("location.hash")
-    assert "beside=block2%7C0%7Cother" in address
+    address = page.evaluate("decodeURIComponent(location.hash)")
+    assert "beside=block2|0|other" in address
     page.evaluate("() => { change({ beside: null }); putAddress(); }")
     page.evaluate(
         """(address) => new Promise((done) => {

@@ -107,7 +107,7 @@ def test_the_status_is_0_if_every_finding_holds(
 ) -> None:
     result = command("verify", *planted_files(tmp_path / "planted", **planted))
     assert (result.status, result.err) == (1 if broken else 0, "")
-    *_, counts, last = result.out.splitlines()
+    *_, counts, headline, last = result.out.splitlines()
     n = [list(broken.values()).count(word) for word in ("fails", "undecided")]
     assert counts == f"8 findings: {8 - sum(n)} holds, {n[0]} fails, {n[1]} undecided"
     assert last == "verdict.json", "several runs have no directory in common"
@@ -115,6 +115,7 @@ def test_the_status_is_0_if_every_finding_holds(
     assert bool(fails) == ("depth" in broken)
     assert outcomes(empty / "verdict.json") == dict.fromkeys(FINDINGS, "holds") | broken
     verdict = json.loads((empty / "verdict.json").read_text())
+    assert headline == verdict["headline"]
     assert verdict["runs"] == [{"run": "planted", "seed": seed} for seed in range(3)]
 
 

@@ -126,7 +126,11 @@ def figure2(
     for i, ((title, looks), corner) in enumerate(zip(PANELS.items(), CORNERS, strict=True)):
         above, *below = axes[:, i]
         at_last = {m: _at(scores[m], "step", every[-1]) for m in looks}
-        _draw(above, looks, {m: rows.rename(index=layers.index) for m, rows in at_last.items()})
+        _draw(
+            above,
+            looks,
+            {m: rows.set_axis(rows.index.map(layers.index)) for m, rows in at_last.items()},
+        )
         state_axis(above, layers, every[-1] if steps else None)
         above.set_title(f"({ascii_lowercase[i]}) {title}")
         for ax in below:
