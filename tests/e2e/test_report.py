@@ -746,8 +746,7 @@ def test_runs_that_differ_in_their_seed(
         page.locator("#multiples button").first.click()
         to(page, "clusters")
         assert page.input_value("#run-name") == "0"
-        # a map out of sight is drawn again when it is seen, and its arrays are unpacked
-        page.wait_for_function("cloud.seen && cloud.arrays && cloud.key.startsWith('0 ')")
+        page.wait_for_selector("#cloud[data-drawn]")  # again, as it was out of sight
         assert picture(page) == first
 
 

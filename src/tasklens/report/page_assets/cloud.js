@@ -8,7 +8,10 @@ let drawing = 0;
 function drawClouds() {
   drawing ||= requestAnimationFrame(() => {
     drawing = 0;
-    for (const cloud of clouds) if (cloud.seen) cloud.draw();
+    for (const cloud of clouds) {
+      if (cloud.seen) cloud.draw();
+      else delete cloud.canvas.dataset.drawn; // of what it showed before
+    }
   });
 }
 
@@ -48,6 +51,7 @@ class Cloud {
     if (this.key !== key) {
       this.key = key;
       this.arrays = null;
+      delete this.canvas.dataset.drawn;
       arraysOf(run, split).then((arrays) => {
         if (this.key !== key) return;
         this.arrays = arrays;
