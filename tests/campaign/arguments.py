@@ -79,6 +79,10 @@ def _bases(d: Directories) -> dict[str, list[str]]:
         "probe": [*probe, "--out", "new"],
         "sweep": [sweep, "--out", "new", "--dry-run"],
         "gather": [sweep, "--out", "new"],
+        "animate": ["run", "--out", "new.gif"],
+        "export": ["run", "--out", "new"],
+        "prompts": ["icl", "--families", "verbs", "--contexts", "2", "--out", "new.jsonl"],
+        "series": [str(d.stock.models)],
     }
 
 

@@ -9,13 +9,16 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+import typer
 
 from campaign import attempt
+from campaign.arguments import _bases
 from campaign.attempt import Attempt, Outcome
 from campaign.command import Ended
 from campaign.directories import Case, Directories
 from campaign.table import BEGIN, END, Tried, write_table
 from conftest import HANG
+from tasklens.cli.main import app
 
 #: An attack of each of some kinds.
 SLICE = (
@@ -141,3 +144,13 @@ def test_the_table_of_a_page(tmp_path: Path) -> None:
     assert "old" not in text
     assert text.startswith("Before.")
     assert text.endswith("After.\n")
+
+
+def test_every_command_is_attacked() -> None:
+    probe = SimpleNamespace(
+        command=lambda **options: ["probe", "model"], checkpoints={200: ""}, models=""
+    )
+    sweep = SimpleNamespace(command=["sweep", "sweep.toml"])
+    d = cast("Directories", SimpleNamespace(stock=probe, cases={"sweep": sweep}))
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert _bases(d).keys() == commands.keys()

@@ -35,7 +35,7 @@ from tiny_gguf import write_gguf
 #: Tiny settings, under which each measured task has several instances in each split.
 SETTINGS = TINY | {"tasks.variants_per_task": 30, "data.measured_instances": 30}
 #: Commands that cannot be run in a test; their options are checked.
-NOT_RUN = re.compile(r"--engine ray|ORG/NAME|paper|smollm2|gather docs/")
+NOT_RUN = re.compile(r"--engine ray|ORG/NAME|paper|smollm2|gather docs/|space=tsne")
 #: Shorter code for the code of the pages.
 SHORTER = {
     "steps=400": "steps=2",
@@ -253,6 +253,7 @@ def shortened(parts: list[str], stock: Stock) -> list[str]:
         "path/to/training": str(stock.models),
         "runs/llama": str(stock.models),
         "block4": "block1",
+        "block5": "block1",
         "1000": "12",
         "cuda": "cpu",
     }
