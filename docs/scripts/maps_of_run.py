@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from worked.neighbours import draw_map, facts, maps_of
 
 from tasklens.report.style import in_style, new_figure, render
+from tasklens.report.summary import mean_scores
 from tasklens.runs.load_run import load_run
 from tasklens.runs.run import Run
 
@@ -26,7 +27,11 @@ def neighbours(run: Run) -> pd.DataFrame:
     known = run.instances(SPLIT)
     task, x = (np.unique(each, return_inverse=True)[1] for each in (known.task, known.input))
     blocks = [name for name in run.state_names if name.startswith("block")]
-    rows = [{"state": name, **facts(run.states(name, split=SPLIT), task, x)} for name in blocks]
+    scores = mean_scores(run.score_table(), SPLIT, "ari")  # those that the page of the run shows
+    rows = []
+    for name in blocks:
+        ari = {"ARI of the states": scores[name, run.steps[-1]]}
+        rows.append({"state": name, **facts(run.states(name, split=SPLIT), task, x), **ari})
     return pd.DataFrame(rows)
 
 

@@ -87,8 +87,9 @@ def opened(browser: "Browser", path: Path, **context: Any) -> "Iterator[Page]":
 
 
 def to(page: "Page", part: str) -> None:
-    """Scroll to a part of the page."""
+    """Scroll to a part of the page, which is then drawn: what is only passed by is not."""
     page.evaluate("(id) => document.getElementById(id).scrollIntoView()", part)
+    page.evaluate(DRAWN)
 
 
 def at(page: "Page", step: int, state: str | None = None) -> None:
@@ -96,6 +97,7 @@ def at(page: "Page", step: int, state: str | None = None) -> None:
     if state is not None:
         page.select_option("#state", state)
     page.fill("#step", str(step))
+    to(page, "clusters")  # a map out of sight is not drawn
     drawn(page, step, state or str(page.input_value("#state")))
 
 

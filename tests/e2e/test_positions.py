@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from e2e.browser import opened
+from e2e.browser import opened, to
 from e2e.conftest import (
     Finished,
     assert_refused,
@@ -298,6 +298,7 @@ def test_the_page_shows_the_position_that_is_chosen(browser: "Browser", three: F
         shown = {}
         for position in (*POSITIONS[::-1], "input"):
             page.select_option("#position", position)
+            to(page, "clusters")
             page.wait_for_selector("#cloud[data-drawn]")
             title = page.inner_text("#cloud-title")
             assert f"points, at {position}" in title

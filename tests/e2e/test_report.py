@@ -820,6 +820,7 @@ def test_runs_that_hold_different_things(browser: "Browser", tmp_path: Path) -> 
             to(page, part)
         page.wait_for_selector("#order svg")
         page.select_option("#run-name", "0")
+        to(page, "clusters")
         drawn(page, 1, "block1")
 
 
@@ -1036,7 +1037,6 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(page: "Page") -> None:
     )
     for part in PARTS:
         to(page, part)
-        page.evaluate(DRAWN)
         assert page.evaluate(wide) == [390, 390], part
 
 

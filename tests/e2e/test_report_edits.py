@@ -288,7 +288,6 @@ def test_on_a_phone_and_on_paper(page: "Page") -> None:
     page.set_viewport_size({"width": 390, "height": 800})
     for part in ("clusters", "use", "effects-title"):
         to(page, part)
-        page.evaluate(DRAWN)
         assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [390, 390]
     page.set_viewport_size(SIZE)
     page.emulate_media(media="print")

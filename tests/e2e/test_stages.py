@@ -58,7 +58,7 @@ def test_the_stages_one_by_one_give_what_run_gives(
         f"\n\n{tiny.path / 'report.html'}\n{tiny.path / 'figures' / 'figure1.png'}\n"
     )
     (line,) = whole.removeprefix(shown).splitlines()[1:-3]
-    assert verdict.out.splitlines()[-2] == line.removeprefix("findings: not tested. ")
+    assert verdict.out.splitlines()[-3] == line.removeprefix("findings: not tested. ")
 
 
 def test_a_stage_that_comes_too_early_names_the_stage_to_run(

@@ -96,8 +96,7 @@ def verify(
         emit_json(verdict_document(verdict) | {"file": out})
     else:
         emit(verdict_text(verdict), verdicts=True)
-        if not verdict.doubt:
-            emit(headline_text(verdict))
+        emit(headline_text(verdict))
         if out:
             emit_path(out)
     required = [verdict.outcome(finding) for finding in USE if require]
