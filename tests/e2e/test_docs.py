@@ -51,6 +51,7 @@ Path(out).write_bytes(picture)
 """
 
 
+@pytest.mark.long
 def test_the_gallery_knows_the_page(tiny: Finished, tmp_path: Path) -> None:
     """The script uses the names of the page's own scripts, which may change."""
     out = tmp_path / "picture.png"

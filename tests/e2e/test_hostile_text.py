@@ -70,6 +70,7 @@ def test_a_path_with_a_line_break_is_one_line_also_with_a_traceback(
     assert result.err.splitlines()[-1].startswith(f"tasklens: error: {tmp_path}/{SHOWN}")
 
 
+@pytest.mark.long
 def test_a_run_in_a_directory_with_such_a_name(tmp_path: Path) -> None:
     path = tmp_path / f"{NAME}{NOT_UTF8}"
     shown = rf"{tmp_path}/{SHOWN}\udcff"

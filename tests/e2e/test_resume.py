@@ -76,6 +76,7 @@ def test_a_run_stopped_several_times_ends_in_the_same_bytes(
     assert list(path.rglob(".tasklens-*")) == []
 
 
+@pytest.mark.long
 def test_workers_end_with_the_process_that_was_killed(copy: Path) -> None:
     shutil.rmtree(copy / "measured")
     stop = Stop(str(copy), signal.SIGKILL, measured=1, alone=True)
@@ -124,6 +125,7 @@ def test_a_stage_that_was_stopped_while_made_again_is_not_finished(
     assert_same(copy, tiny.path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [
@@ -217,6 +219,7 @@ def full_if(due: Callable[..., bool], real: Callable[..., Any]) -> Callable[...,
     return call
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("when", [0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.99, "unrecorded", "metrics"])
 def test_a_full_disk_is_one_line_and_loses_nothing(
     small: tuple[Path, int], command: Command, tmp_path: Path, when: float | str

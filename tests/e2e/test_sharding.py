@@ -76,6 +76,7 @@ def assert_same_states(path: Path, other: Path, *steps: int) -> None:
             assert (mine / name).read_bytes() == (theirs / name).read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("n", "count"), [(1, 1), (3, 1), (7, 3), (200, 48)])
 def test_states_by_shard_are_those_of_one_worker_to_the_last_bit(
     bare: Path, complete: Path, harvest: Harvest, n: int, count: int

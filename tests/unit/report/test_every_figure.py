@@ -83,6 +83,7 @@ FIGURES: dict[str, Callable[[View], Figure]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FIGURES)
 def test_colours_lines_and_sizes_that_a_user_set_change_no_figure(name: str) -> None:
     expected = render(FIGURES[name](planted_view()), "png")

@@ -137,6 +137,7 @@ def texts(figure: Figure) -> list[Text]:
     return [text for text in figure.findobj(Text) if text.get_text()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("figure", FIGURES)
 def test_every_name_is_drawn_as_it_is(figure: str) -> None:
     draw, shown = FIGURES[figure]
@@ -153,6 +154,7 @@ def test_every_name_is_drawn_as_it_is(figure: str) -> None:
             assert any(each in text for each in whole + short for text in contents), name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("figure", FIGURES)
 def test_a_figure_of_such_names_is_written_in_every_format(figure: str) -> None:
     name = "_$x_{$ \\frac \x00\x1b[2J\t\r\n\u202e 猫 <&]]>--\ud83d"
