@@ -23,10 +23,9 @@ def picture_of_report(report: Path, browser: str) -> bytes:
     """Return the report's first screen at the last checkpoint, as PNG."""
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        tab = opened.new_page(viewport={"width": 1440, "height": 900})
+        tab = opened.new_page(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
         tab.goto(report.resolve().as_uri())
         tab.wait_for_selector("#cloud[data-drawn]")  # it is drawn once it is in sight
-        tab.emulate_media(reduced_motion="reduce")
         tab.evaluate("go({ step: theRun().steps.length - 1 })")
         tab.evaluate("document.fonts.ready")
         x, y = tab.evaluate("cloud.coordinatesOf(7)")
