@@ -9,7 +9,8 @@ Chromium (--browser).
 import argparse
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from first_screen import first_screen
+from playwright.sync_api import ViewportSize
 
 from tasklens.report.heatmaps import figure_agreement
 from tasklens.report.maps import figure_forming
@@ -17,25 +18,7 @@ from tasklens.report.style import render
 from tasklens.runs.stage_report import load_view
 
 IMAGES = Path(__file__).parents[1] / "images"
-
-
-def picture_of_report(report: Path, browser: str) -> bytes:
-    """Return the report's first screen at the last checkpoint, as PNG."""
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        tab = opened.new_page(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
-        tab.goto(report.resolve().as_uri())
-        tab.wait_for_selector("#cloud[data-drawn]")  # it is drawn once it is in sight
-        tab.evaluate("go({ step: theRun().steps.length - 1 })")
-        tab.evaluate("document.fonts.ready")
-        x, y = tab.evaluate("cloud.coordinatesOf(7)")
-        box = tab.locator("#cloud").bounding_box()
-        assert box is not None
-        tab.mouse.move(box["x"] + x, box["y"] + y)
-        tab.wait_for_selector("#tip:not([hidden])")
-        picture = tab.screenshot()
-        opened.close()
-    return picture
+SCREEN: ViewportSize = {"width": 1440, "height": 900}
 
 
 def main() -> None:
@@ -46,7 +29,7 @@ def main() -> None:
     asked = options.parse_args()
     view = load_view(asked.run)
     pictures = {
-        "report": picture_of_report(asked.run / "report.html", asked.browser),
+        "report": first_screen(asked.run / "report.html", asked.browser, SCREEN, point=7),
         "forming": render(figure_forming(view), "png"),
         "agreement": render(figure_agreement(view), "png"),
     }

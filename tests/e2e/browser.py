@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conftest import HANG
+from tasklens.report.page import page as page_of
+from tasklens.report.view import View
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, ViewportSize
@@ -84,6 +86,13 @@ def opened(browser: "Browser", path: Path, **context: Any) -> "Iterator[Page]":
     assert not problems, problems
     # Chromium reports that of the file itself, too
     assert set(requests) <= {path.resolve().as_uri()}, requests
+
+
+def page_file(directory: Path, *views: View) -> Path:
+    """Write the page of some views that nothing judges."""
+    path = directory / "page.html"
+    path.write_bytes(page_of([[view] for view in views], [None] * len(views), "by hand"))
+    return path
 
 
 def to(page: "Page", part: str) -> None:

@@ -46,7 +46,8 @@ PICTURE = """
 import runpy, sys
 from pathlib import Path
 script, report, browser, out = sys.argv[1:]
-picture = runpy.run_path(script)["picture_of_report"](Path(report), browser)
+size = {"width": 1440, "height": 900}
+picture = runpy.run_path(script)["first_screen"](Path(report), browser, size, point=7)
 Path(out).write_bytes(picture)
 """
 
@@ -55,7 +56,7 @@ Path(out).write_bytes(picture)
 def test_the_gallery_knows_the_page(tiny: Finished, tmp_path: Path) -> None:
     """The script uses the names of the page's own scripts, which may change."""
     out = tmp_path / "picture.png"
-    script, report = ROOT / "docs" / "scripts" / "make_gallery.py", tiny.path / "report.html"
+    script, report = ROOT / "docs" / "scripts" / "first_screen.py", tiny.path / "report.html"
     command = [sys.executable, "-c", PICTURE, *map(str, (script, report, find_browser(), out))]
     subprocess.run(command, check=True, timeout=HANG)
     assert out.read_bytes().startswith(b"\x89PNG")

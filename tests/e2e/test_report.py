@@ -26,6 +26,7 @@ from e2e.browser import (
     drawn,
     find_browser,
     opened,
+    page_file,
     picture,
     shows,
     story_of,
@@ -524,13 +525,6 @@ def made_page(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> "
     with opened(browser, path, reduced_motion="no-preference") as page:
         page.wait_for_selector("#play:text-is('play')")  # it has played once
         yield page
-
-
-def page_file(directory: Path, *views: View) -> Path:
-    """Write the page of some views that nothing judges."""
-    path = directory / "page.html"
-    path.write_bytes(page_of([[view] for view in views], [None] * len(views), "by hand"))
-    return path
 
 
 #: Where the points have been until something has ended, by checkpoint and between them. A frame

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.browser import DRAWN, SIZE, at, opened, picture, shows, text, texts, to
+from e2e.browser import DRAWN, SIZE, at, opened, page_file, picture, shows, text, texts, to
 from tasklens import View
 from tasklens.report.edits_view import Plane
-from tasklens.report.page import page as page_of
 from views import VIEW_ARI, VIEW_EFFECTS, planted_edits, planted_view
 
 if TYPE_CHECKING:
@@ -23,12 +22,6 @@ STATES = ("embed", "block1", "block2")
 @pytest.fixture(scope="module")
 def view() -> View:
     return dataclasses.replace(planted_view(), edits=planted_edits())
-
-
-def page_file(directory: Path, *views: View) -> Path:
-    path = directory / "page.html"
-    path.write_bytes(page_of([[view] for view in views], [None] * len(views), "by hand"))
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -2,26 +2,17 @@
 
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from e2e.browser import DRAWN, at, opened, picture, shows, text, texts
-from tasklens import View
-from tasklens.report.page import page as page_of
+from e2e.browser import DRAWN, at, opened, page_file, picture, shows, text, texts
 from tasklens.report.page_arrays import LEVELS
 from views import VIEW_ARI, VIEW_STEPS, planted_view
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
-
-
-def page_file(directory: Path, *views: View) -> Path:
-    path = directory / "page.html"
-    path.write_bytes(page_of([[view] for view in views], [None] * len(views), "by hand"))
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tasklens.cli.options import RunPath, check_out
+from tasklens.cli.options import Position, RunPath, check_out
 from tasklens.cli.output import emit_path
 
 
@@ -30,10 +30,7 @@ def animate(
     map_name: Annotated[
         str, typer.Option("--map", metavar="tsne|pca|centroids", help="The map.")
     ] = "tsne",
-    position: Annotated[
-        str | None,
-        typer.Option("--position", metavar="NAME", help="A position. [default: the first one]"),
-    ] = None,
+    position: Position = None,
     family: Annotated[
         str | None,
         typer.Option(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tasklens.cli.options import RunPath, check_out
+from tasklens.cli.options import Position, RunPath, check_out
 from tasklens.cli.output import emit_path
 from tasklens.core.errors import InputError
 
@@ -38,10 +38,7 @@ def export(
         list[str] | None,
         typer.Option("--split", metavar="NAME", help="A split; several are added. [default: all]"),
     ] = None,
-    position: Annotated[
-        str | None,
-        typer.Option("--position", metavar="NAME", help="A position. [default: the first one]"),
-    ] = None,
+    position: Position = None,
     family: Annotated[
         str | None,
         typer.Option(

@@ -53,6 +53,10 @@ Device = Annotated[
         help="Device that trains and harvests: short for --set train.device.",
     ),
 ]
+Position = Annotated[
+    str | None,
+    typer.Option("--position", metavar="NAME", help="A position. [default: the first one]"),
+]
 Style = Annotated[
     str | None,
     typer.Option(

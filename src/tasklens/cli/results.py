@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tasklens.cli.options import Json, RunPath, check_out, scores_document
+from tasklens.cli.options import Json, Position, RunPath, check_out, scores_document
 from tasklens.cli.output import emit, emit_json, emit_path
 from tasklens.core.errors import InputError
 from tasklens.core.progress import inform
@@ -132,10 +132,7 @@ def follow(
     space: Annotated[
         str, typer.Option("--space", metavar="raw|tsne", help="The space of the clusters.")
     ] = "raw",
-    position: Annotated[
-        str | None,
-        typer.Option("--position", metavar="NAME", help="A position. [default: the first one]"),
-    ] = None,
+    position: Position = None,
     as_json: Json = False,
 ) -> None:
     """Follow tasks and clusters through training.
